@@ -1,0 +1,1 @@
+"""Dated, sourced prices of cloud machines and LLM APIs, and nothing else."""
