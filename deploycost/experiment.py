@@ -1,0 +1,178 @@
+"""What was asked: an `Experiment`, read from flags or a YAML file, frozen, with every mistake reported at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from deploycost.errors import UserError, nearest
+
+MethodName = Literal["full", "lora", "qlora", "prompt", "stacked"]
+ArtifactName = Literal["onnx-fp32", "onnx-int8"]
+PrecisionGoal = Literal["quick", "normal", "tight"]
+METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
+ARTIFACT_NAMES: tuple[ArtifactName, ...] = get_args(ArtifactName)
+
+LITERATURE_MODEL = "distilbert-base-uncased"
+LITERATURE_DATASET = "ag_news"
+EMBEDDED_MODEL = "minilm"
+EMBEDDED_DATASET = "demo"
+
+
+class Frozen(BaseModel):
+    """A record that refuses unknown fields and cannot be changed once made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetSpec(Frozen):
+    """Which labelled texts: a hub id, a folder or file, or `demo`; and how many rows of them."""
+
+    source: str = LITERATURE_DATASET
+    text_column: str = "text"
+    label_column: str = "label"
+    train_rows: int | None = Field(default=None, ge=2)
+    test_rows: int | None = Field(default=None, ge=2)
+
+
+class LoraSpec(Frozen):
+    """Low-rank adapters (Hu et al., 2021): rank r, alpha = 2r unless given, dropout on the adapter's input."""
+
+    rank: int = Field(default=8, ge=1, le=1024)
+    alpha: int | None = Field(default=None, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+    @property
+    def scaling_alpha(self) -> int:
+        """Alpha as used: the one given, or twice the rank."""
+        return self.alpha if self.alpha is not None else 2 * self.rank
+
+
+class TrainingSpec(Frozen):
+    """How to train. `None` means the method's own default (`tuning.methods`), after the literature."""
+
+    epochs: int = Field(default=5, ge=1)
+    batch_size: int | None = Field(default=None, ge=1, description="16 for full, 8 for the others")
+    learning_rate: float | None = Field(default=None, gt=0)
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_tokens: int = Field(default=128, ge=8, description="longest sequence fed to the model, special tokens included")
+    mixed_precision: bool = True
+    gradient_checkpointing: bool = False
+    seed: int = 42
+    lora: LoraSpec = LoraSpec()
+    virtual_tokens: int = Field(default=20, ge=1)
+
+
+class LoadSpec(Frozen):
+    """How to find a capacity: the objective, and how much time may be spent on it."""
+
+    slo_p95_ms: float = Field(default=100.0, gt=0)
+    max_error_ratio: float = Field(default=0.01, ge=0, lt=1)
+    precision: PrecisionGoal = "normal"
+    server_threads: int = Field(default=1, ge=1)
+
+
+class QuoteSpec(Frozen):
+    """What is to be priced: machines, and the traffic they must carry."""
+
+    clouds: tuple[str, ...] = ("aws-c7i", "aws-c7a", "gcp-c3", "azure-fsv2", "aws-g4dn")
+    region: str | None = None
+    purchase_option: str = "on-demand"
+    requests_per_month: int = Field(default=10_000_000, ge=1)
+    peak_to_mean_ratio: float = Field(default=3.0, ge=1)
+    utilisation_ratio: float = Field(default=0.7, gt=0, le=1)
+    spare_replicas: int = Field(default=1, ge=0)
+    max_accuracy_drop: float = Field(default=0.01, ge=0, le=1)
+    llm_api: str = "gpt-5-nano"
+
+
+class Experiment(Frozen):
+    """One run: the same base model, tuned by each method, as each artifact, under one load and price question."""
+
+    model: str = LITERATURE_MODEL
+    dataset: DatasetSpec = DatasetSpec()
+    methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = METHOD_NAMES
+    artifacts: Annotated[tuple[ArtifactName, ...], Field(min_length=1)] = ARTIFACT_NAMES
+    training: TrainingSpec = TrainingSpec()
+    load: LoadSpec = LoadSpec()
+    quote: QuoteSpec = QuoteSpec()
+
+    @field_validator("methods", "artifacts", mode="before")
+    @classmethod
+    def _expand_all(cls, value: Any, info: Any) -> Any:  # noqa: ANN401 - raw user input
+        names = METHOD_NAMES if info.field_name == "methods" else ARTIFACT_NAMES
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",")]
+        if isinstance(value, list | tuple):
+            return names if "all" in value else tuple(dict.fromkeys(value))
+        return value
+
+    @model_validator(mode="after")
+    def _prompt_fits(self) -> Experiment:
+        if self.training.virtual_tokens >= 512:
+            raise ValueError("virtual_tokens must leave room for the text: at most 511")
+        return self
+
+    def method_slug(self, method: MethodName) -> str:
+        """The folder and variant name of a method with its hyper-parameters, as in `qlora-r8` or `stacked-r8-p20`."""
+        rank, tokens = f"r{self.training.lora.rank}", f"p{self.training.virtual_tokens}"
+        parts = {"lora": [rank], "qlora": [rank], "prompt": [tokens], "stacked": [rank, tokens]}
+        return "-".join([method, *parts.get(method, [])])
+
+
+def read_experiment(path: Path) -> Experiment:
+    """The `Experiment` in a YAML file.
+
+    Raises:
+        UserError: the file cannot be read or is not YAML, or all mistakes of its fields, in one line.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read experiment {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping such as 'model: minilm', got {type(content).__name__}")
+    return make_experiment(content, origin=str(path))
+
+
+def make_experiment(content: dict[str, Any], origin: str = "request") -> Experiment:
+    """The `Experiment` in a mapping; `origin` names it in the error.
+
+    Raises:
+        UserError: all mistakes in one line, each with its path and, for names, the nearest match.
+    """
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{origin}: " + "; ".join(_mistake(item) for item in error.errors())) from None
+
+
+def write_experiment(experiment: Experiment) -> str:
+    """The experiment as the YAML that `read_experiment` takes, in the order of its fields."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+
+
+def _mistake(item: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    place = ".".join(str(part) for part in item["loc"]) or "experiment"
+    if item["type"] == "extra_forbidden":
+        return f"{place}: unknown field{nearest(str(item['loc'][-1]), _field_names(item['loc'][:-1]))}"
+    if item["type"] == "literal_error":
+        known = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return f"{place}: unknown {item['input']!r}{nearest(str(item['input']), known)}; known: {', '.join(known)}"
+    return f"{place}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
+
+
+def _field_names(path: tuple[Any, ...]) -> list[str]:
+    model: type[BaseModel] = Experiment
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

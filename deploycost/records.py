@@ -1,0 +1,292 @@
+"""What each stage leaves behind: the only thing stages know of one another."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from deploycost.errors import UserError
+
+FORMAT_VERSION = 1
+Basis = Literal["measured", "projected", "assumed"]
+# From the surest to the least sure: a figure made of several is as sure as its least sure part.
+BASES: tuple[Basis, ...] = ("measured", "projected", "assumed")
+
+
+class Record(BaseModel):
+    """A frozen fact on disk. Unknown fields are refused, so that a record of a newer format is never half-read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Figure(Record):
+    """A number with its interval and its basis. `value` None is unknown; `low`, `high` None is no interval."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    basis: Basis = "measured"
+
+
+def weakest(*bases: Basis) -> Basis:
+    """The least sure of several bases."""
+    return max(bases, key=BASES.index)
+
+
+class Scores(Record):
+    """Classification scores on one split, 0..1; F1, precision and recall are macro averages over classes."""
+
+    accuracy: float
+    macro_f1: float
+    precision: float
+    recall: float
+    rows: int
+
+
+class MachineFacts(Record):
+    """The machine and software that a measurement was made on. Names no host."""
+
+    cpu_model: str
+    cpu_cores: int
+    memory_bytes: int
+    gpu_model: str | None = None
+    platform: str
+    python: str
+    packages: dict[str, str]
+    instance_type: str | None = None
+
+
+class EpochScores(Record):
+    """What one epoch of training came to."""
+
+    epoch: float
+    train_loss: float | None
+    scores: Scores
+
+
+class TuningRecord(Record):
+    """One base model fine-tuned by one method: `runs/NAME/METHOD/tuning.json`."""
+
+    format_version: int = FORMAT_VERSION
+    fingerprint: str
+    method: str
+    slug: str
+    base_model: str
+    label_names: tuple[str, ...]
+    dataset: str
+    dataset_fingerprint: str
+    dataset_description: str
+    dataset_generated: bool
+    train_rows: int
+    hyper_parameters: dict[str, Any]
+    scores: Scores
+    epochs: tuple[EpochScores, ...]
+    training_s: float
+    samples_per_s: float
+    step_ms_p50: float
+    baseline_memory_bytes: int
+    peak_memory_bytes: int
+    peak_gpu_memory_bytes: int | None
+    trainable_parameters: int
+    head_parameters: int
+    total_parameters: int
+    mean_tokens: float
+    machine: MachineFacts
+    finished_at: str
+
+
+class Parity(Record):
+    """How far an artifact's logits are from the trained model's, on the whole test split.
+
+    `relative_error` is the root mean square of the difference over the standard deviation of the trained model's
+    logits about each row's mean; `agreement_ratio` is the share of rows where both name the same label.
+    """
+
+    relative_error: float
+    relative_error_limit: float
+    agreement_ratio: float
+    agreement_limit: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether both figures are within their limits."""
+        return self.relative_error <= self.relative_error_limit and self.agreement_ratio >= self.agreement_limit
+
+
+class ExportRecord(Record):
+    """One servable artifact of one tuned model: `runs/NAME/METHOD/ARTIFACT/export.json`."""
+
+    format_version: int = FORMAT_VERSION
+    fingerprint: str
+    variant: str
+    method: str
+    artifact: str
+    engine: str
+    precision: str
+    scores: Scores
+    parity: Parity
+    size_bytes: int
+    export_s: float
+    bundle_digest: str
+    mean_tokens: float
+    machine: MachineFacts
+    finished_at: str
+
+
+class CurvePoint(Record):
+    """One open-loop probe at a fixed arrival rate. A percentile with too few samples behind it is None.
+
+    Latencies are schedule-relative: from the moment a request was due.
+    """
+
+    rate_rps: float
+    achieved_rps: float
+    p50_ms: float | None
+    p90_ms: float | None = None
+    p95_ms: float | None
+    p99_ms: float | None
+    service_p50_ms: float | None = None
+    errors: int
+    requests: int
+    duration_s: float
+    meets_slo: bool
+    reason: str = ""
+
+
+class MemoryUse(Record):
+    """Proportional set size of the server's process tree, in bytes."""
+
+    idle: int
+    at_capacity: int
+    peak: int
+
+
+class Check(Record):
+    """One condition that a measurement must satisfy to be trusted."""
+
+    name: str
+    ok: bool
+    value: float | None
+    limit: float | None
+    explanation: str = ""
+
+
+class Certificate(Record):
+    """Whether a load test's verdict can be trusted, and why not."""
+
+    certified: bool
+    checks: tuple[Check, ...]
+
+
+class Slo(Record):
+    """The objective that defines a capacity."""
+
+    p95_ms: float
+    max_error_ratio: float = 0.01
+
+
+class LoadRecord(Record):
+    """What one artifact carries on one machine: `runs/NAME/METHOD/ARTIFACT/load.json`."""
+
+    format_version: int = FORMAT_VERSION
+    fingerprint: str
+    variant: str
+    slo: Slo
+    capacity_rps: Figure
+    curve: tuple[CurvePoint, ...]
+    memory_bytes: MemoryUse
+    startup_s: float
+    server_cores: int
+    server_cpu_ratio: float | None
+    client_cpu_ratio: float | None
+    mean_tokens: float | None
+    certificate: Certificate
+    environment: MachineFacts
+    bundle_digest: str
+    seed: int
+    duration_s: float
+    finished_at: str
+
+    def p95_at(self, rate_rps: float) -> float | None:
+        """The 95th percentile latency measured at the probe nearest to `rate_rps` from above, or None."""
+        points = sorted((p for p in self.curve if p.p95_ms is not None), key=lambda p: p.rate_rps)
+        for point in points:
+            if point.rate_rps >= rate_rps:
+                return point.p95_ms
+        return points[-1].p95_ms if points else None
+
+
+class Variant(Record):
+    """All that is known of one variant; `load` is None until it was load-tested."""
+
+    tuning: TuningRecord
+    export: ExportRecord
+    load: LoadRecord | None = None
+
+    @property
+    def name(self) -> str:
+        """Method and artifact, as in `qlora-r8.onnx-int8`."""
+        return self.export.variant
+
+
+class UsdPerMillion(Record):
+    """Price of a million predictions: at saturation, as planned, and as planned per correct one."""
+
+    floor: Figure
+    planned: Figure
+    per_correct: Figure
+
+
+class Quote(Record):
+    """One variant on one machine. It pins the price row it used."""
+
+    variant: str
+    cloud: str
+    region: str
+    instance_type: str
+    purchase_option: str
+    usd_per_hour: Decimal
+    capacity_rps: Figure
+    capacity_reason: str
+    certified: bool
+    replicas: int | None
+    usd_per_million: UsdPerMillion
+    monthly_usd: Figure
+    p95_ms: Figure
+    accuracy: Figure
+    fits_memory: bool | None
+    memory_reason: str = ""
+    meets_slo: bool | None
+    price_source: str
+    price_date: str
+
+
+RecordType = TypeVar("RecordType", bound=Record)
+
+
+def read_record(path: Path, kind: type[RecordType]) -> RecordType:
+    """The record in a JSON file.
+
+    Raises:
+        UserError: the file cannot be read, is damaged, or is of another format version.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        places = ", ".join(sorted({".".join(map(str, item["loc"])) or "the whole file" for item in error.errors()}))
+        raise UserError(
+            f"{path} is not a {kind.__name__} of format {FORMAT_VERSION} (see {places}); "
+            "delete it and run the command again to make it anew"
+        ) from None
+
+
+def write_record(record: Record) -> str:
+    """The record as the JSON that `read_record` takes."""
+    return record.model_dump_json(indent=2) + "\n"
