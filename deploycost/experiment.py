@@ -150,7 +150,10 @@ def make_experiment(content: dict[str, Any], origin: str = "request") -> Experim
     try:
         return Experiment.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{origin}: " + "; ".join(_mistake(item) for item in error.errors())) from None
+        mistakes = error.errors()
+        # A list left empty by a bad member is the same mistake told twice: keep the member's.
+        inner = [m for m in mistakes if not any(o["loc"][: len(m["loc"])] == m["loc"] for o in mistakes if o is not m)]
+        raise UserError(f"{origin}: " + "; ".join(_mistake(item) for item in inner)) from None
 
 
 def write_experiment(experiment: Experiment) -> str:

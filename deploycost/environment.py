@@ -1,0 +1,87 @@
+"""The machine a measurement is made on: what a reader needs to judge it, and nothing that names a host."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+_TOLD_PACKAGES = (
+    "torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "tokenizers", "locust", "starlette",
+    "uvicorn",
+)  # fmt: skip
+
+
+class MachineFacts(BaseModel):
+    """The machine and software that a measurement was made on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpu_model: str
+    cpu_cores: int
+    memory_bytes: int
+    gpu_model: str | None = None
+    platform: str
+    python: str
+    packages: dict[str, str]
+    instance_type: str | None = None
+
+
+def machine_facts(instance_type: str | None = None) -> MachineFacts:
+    """This machine; `instance_type` is the user's word for what it is rented as (`g4dn.xlarge`), if anything."""
+    return MachineFacts(
+        cpu_model=_cpu_model(),
+        cpu_cores=len(usable_cores()),
+        memory_bytes=psutil.virtual_memory().total,
+        gpu_model=_gpu_model(),
+        platform=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        packages={name: version for name in _TOLD_PACKAGES if (version := _version(name))},
+        instance_type=instance_type,
+    )
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may run on, in order."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def now() -> str:
+    """The present moment in UTC, ISO 8601 with seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _gpu_model() -> str | None:
+    # Asked of the driver's library, so that no training framework is loaded to name a device.
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return None
+    return name.decode() if isinstance(name, bytes) else name

@@ -1,0 +1,143 @@
+"""Base encoders: where their weights are found, which families are understood, and how they are loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
+
+from deploycost.base_model import locate_model
+from deploycost.errors import UserError, nearest
+from deploycost.experiment import EMBEDDED_MODEL
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a method must know of an architecture.
+
+    `attention` are the projections that low-rank adapters attach to (query and value, after Hu et al., 2021);
+    `head` are the modules above the encoder, which every method trains in full and none quantises.
+    """
+
+    attention: tuple[str, ...]
+    head: tuple[str, ...]
+    # The rows of the position table that no token can take (RoBERTa counts positions from the padding id).
+    reserved_positions: int = 0
+
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family(attention=("query", "value"), head=("pooler", "classifier")),
+    "distilbert": Family(attention=("q_lin", "v_lin"), head=("pre_classifier", "classifier")),
+    "roberta": Family(attention=("query", "value"), head=("classifier",), reserved_positions=2),
+}
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base encoder that was found; `place` is the hub id or folder that transformers reads."""
+
+    name: str
+    place: str
+    model_type: str
+    max_positions: int
+
+    @property
+    def family(self) -> Family:
+        """What methods must know of its architecture."""
+        return FAMILIES[self.model_type]
+
+
+def find_base(name: str) -> BaseModel:
+    """Finds a base encoder by hub id, local folder, or `minilm` (the packaged one, extra `demo`).
+
+    Raises:
+        UserError: it cannot be had, or is not an encoder that can be made a classifier here.
+    """
+    place = locate_model(name).place
+    config = _read_config(name, place)
+    if config.model_type not in FAMILIES:
+        raise UserError(
+            f"model {name!r} is a {config.model_type!r}{nearest(config.model_type, list(FAMILIES))}, "
+            f"not a classifier base that is understood here; expected one of {', '.join(FAMILIES)}"
+        )
+    return BaseModel(
+        name=name,
+        place=place,
+        model_type=config.model_type,
+        max_positions=config.max_position_embeddings - FAMILIES[config.model_type].reserved_positions,
+    )
+
+
+def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerFast:
+    """The base model's fast tokenizer.
+
+    Raises:
+        UserError: it has none (a bundle needs its `tokenizer.json`).
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.place)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {base.name!r} has no usable tokenizer: {_first_line(error)}") from None
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(f"model {base.name!r} has no fast tokenizer (tokenizer.json), which the endpoint needs")
+    return tokenizer
+
+
+def load_classifier(base: BaseModel, label_names: tuple[str, ...], *, quantised: bool = False) -> PreTrainedModel:
+    """The base model with a fresh classification head, in fp32; with `quantised`, linear layers of the body in nf4.
+
+    The head is drawn from torch's present random state: seed before calling.
+
+    Raises:
+        UserError: the weights cannot be read.
+    """
+    labels = dict(enumerate(label_names))
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            base.place,
+            num_labels=len(labels),
+            id2label=labels,
+            label2id={name: number for number, name in labels.items()},
+            dtype=torch.float32,
+            use_safetensors=True,
+            quantization_config=_nf4(base.family) if quantised else None,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"cannot load the weights of model {base.name!r}: {_first_line(error)}") from None
+
+
+def _nf4(family: Family) -> BitsAndBytesConfig:
+    # QLoRA (Dettmers et al., 2023): nf4 with double quantisation. The head stays in fp32: it is trained.
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+        llm_int8_skip_modules=list(family.head),
+    )
+
+
+def _read_config(name: str, place: str) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(place)
+    except ValueError as error:
+        raise UserError(f"model {name!r} is not one that transformers knows: {_first_line(error)}") from None
+    except OSError as error:
+        if Path(place).is_dir():
+            raise UserError(
+                f"model {name!r} is not a folder with a readable config.json: {_first_line(error)}"
+            ) from None
+        raise UserError(
+            f"model {name!r} cannot be had from the model hub (out of reach, or no such model); "
+            f"try again online, give a local folder, or use the embedded encoder: --model {EMBEDDED_MODEL}"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,182 @@
+"""The order of stages: which are done already, which are due, and who does them.
+
+Training and exporting run in a child process per method (`deploycost.worker`): the frameworks are never loaded here,
+each method's peak memory is its own, and a method that is killed for memory takes nothing else with it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploycost.base_model import LocatedModel, locate_model
+from deploycost.dataset import Dataset, load_dataset
+from deploycost.errors import DeploycostError, NoAnswer, UserError
+from deploycost.experiment import ArtifactName, Experiment, Frozen, MethodName
+from deploycost.records import ExportRecord, LoadRecord, RecordType, TuningRecord, Variant, read_record
+from deploycost.units import MIB
+from deploycost.workspace import Run, fingerprint, require_space
+from serving.bundle import BundleError, open_bundle
+
+# Of the rules by which stages work: raised when a change of ours makes their earlier results stale.
+_TUNING_RULES, _EXPORT_RULES = 1, 1
+# A method's adapter, two bundles and their unfinished copies; a full fine-tune of a large encoder needs more.
+_SPACE_PER_METHOD_BYTES = 600 * MIB
+
+Say = Callable[[str], None]
+
+
+class WorkerJob(Frozen):
+    """What the child process of one method is told, on its standard input."""
+
+    run_folder: Path
+    experiment: Experiment
+    method: MethodName
+    tuning_fingerprint: str
+
+
+class WorkerOutcome(Frozen):
+    """What the child process of one method answers, on its standard output."""
+
+    error: str | None = None
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every method of a run is made of."""
+
+    dataset: Dataset
+    base: LocatedModel
+
+
+def gather(experiment: Experiment) -> Material:
+    """Finds the data set and the base model.
+
+    Raises:
+        UserError: either cannot be had, or the data set is not one to train on.
+    """
+    return Material(
+        dataset=load_dataset(experiment.dataset, experiment.training.seed), base=locate_model(experiment.model)
+    )
+
+
+def build(run: Run, experiment: Experiment, material: Material, say: Say) -> list[str]:
+    """Tunes, merges, exports and verifies what is not done yet of each method of the experiment.
+
+    Returns:
+        One line for each artifact that was refused.
+
+    Raises:
+        UserError: a method cannot be built; those before it are kept.
+    """
+    refused = []
+    for method in experiment.methods:
+        tuning_mark = tuning_fingerprint(experiment, method, material)
+        due = due_stages(run, experiment, method, tuning_mark)
+        slug = experiment.method_slug(method)
+        if not due:
+            say(f"{slug}: done before, kept")
+            continue
+        require_space(run.folder, _SPACE_PER_METHOD_BYTES)
+        say(f"{slug}: {', '.join(due)}")
+        job = WorkerJob(run_folder=run.folder, experiment=experiment, method=method, tuning_fingerprint=tuning_mark)
+        try:
+            _work(job)
+        except NoAnswer as answer:
+            say(str(answer))
+            refused.append(str(answer))
+    return refused
+
+
+def tuning_fingerprint(experiment: Experiment, method: MethodName, material: Material) -> str:
+    """A digest of all that decides what training by `method` comes to."""
+    training = experiment.training.model_dump(mode="json")
+    return fingerprint(_TUNING_RULES, material.base.digest, material.dataset.fingerprint, method, training)
+
+
+def export_fingerprint(tuning: TuningRecord, artifact: ArtifactName) -> str:
+    """A digest of all that decides what exporting a tuned model comes to."""
+    return fingerprint(_EXPORT_RULES, tuning.fingerprint, tuning.finished_at, artifact)
+
+
+def due_stages(run: Run, experiment: Experiment, method: MethodName, tuning_mark: str) -> list[str]:
+    """What is not done yet of one method: `tuning`, and the artifacts still to be exported."""
+    slug = experiment.method_slug(method)
+    tuning = finished(run.method_folder(slug) / "tuning.json", TuningRecord, tuning_mark)
+    if tuning is None or not (run.method_folder(slug) / "adapter").is_dir():
+        return ["tuning", *experiment.artifacts]
+    return [name for name in experiment.artifacts if not export_is_done(run, tuning, name)]
+
+
+def export_is_done(run: Run, tuning: TuningRecord, artifact: ArtifactName) -> bool:
+    """Whether the artifact was exported from this very tuning and its bundle is as it was sealed."""
+    folder = run.artifact_folder(tuning.slug, artifact)
+    record = finished(folder / "export.json", ExportRecord, export_fingerprint(tuning, artifact))
+    if record is None:
+        return False
+    try:
+        return open_bundle(folder / "bundle").digest == record.bundle_digest
+    except BundleError:
+        return False
+
+
+def finished(path: Path, kind: type[RecordType], mark: str) -> RecordType | None:
+    """The record of a stage that finished with the same inputs, or None."""
+    if not path.exists():
+        return None
+    try:
+        record = read_record(path, kind)
+    except UserError:
+        return None  # damaged or of another format: as good as not done
+    return record if getattr(record, "fingerprint", None) == mark else None
+
+
+def variants(run: Run) -> list[Variant]:
+    """All finished variants of a run, each with its load record if it has one.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    found = []
+    for path in run.record_paths("export.json"):
+        tuning_path = path.parents[1] / "tuning.json"
+        if not tuning_path.exists():
+            continue  # being tuned anew
+        export = read_record(path, ExportRecord)
+        load = read_record(path.with_name("load.json"), LoadRecord) if path.with_name("load.json").exists() else None
+        if load is not None and load.bundle_digest != export.bundle_digest:
+            load = None  # of an earlier bundle
+        found.append(Variant(tuning=read_record(tuning_path, TuningRecord), export=export, load=load))
+    return found
+
+
+def _work(job: WorkerJob) -> None:
+    # Its stderr is ours: progress bars go straight to the user's terminal.
+    child = subprocess.Popen(
+        [sys.executable, "-m", "deploycost.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        answer, _ = child.communicate(job.model_dump_json())
+    except BaseException:
+        child.terminate()
+        child.wait()
+        raise
+    _raise_outcome(job, answer, child.returncode)
+
+
+def _raise_outcome(job: WorkerJob, answer: str, return_code: int) -> None:
+    try:
+        outcome = WorkerOutcome(**json.loads(answer))
+    except (ValueError, TypeError):
+        hint = "killed for memory? try --batch-size or --max-tokens" if return_code == -9 else "see the lines above"
+        raise DeploycostError(
+            f"building {job.method!r} ended without an answer (exit status {return_code}): {hint}; "
+            "finished stages are kept, the same command goes on from them"
+        ) from None
+    if outcome.error is not None:
+        raise (NoAnswer if outcome.exit_code == NoAnswer.exit_code else UserError)(outcome.error)

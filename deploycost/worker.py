@@ -1,0 +1,133 @@
+"""The child process in which one method is tuned and exported; started by `deploycost.pipeline`, never by hand.
+
+It reads a `WorkerJob` from standard input and answers with one `WorkerOutcome` on standard output.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from deploycost.dataset import Dataset, load_dataset
+from deploycost.errors import DeploycostError, NoAnswer
+from deploycost.experiment import ArtifactName
+from deploycost.pipeline import WorkerJob, WorkerOutcome, export_fingerprint, export_is_done, finished
+from deploycost.records import TuningRecord, write_record
+from deploycost.workspace import Run, staged_folder, write_text
+
+if TYPE_CHECKING:
+    from deploycost.exporting.export import TrainedModel
+
+
+def main() -> int:
+    """Does the job and answers; returns the process's exit code."""
+    job = WorkerJob.model_validate_json(sys.stdin.read())
+    # The frameworks write notes to standard output at times; the answer must stand alone there.
+    answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    outcome = WorkerOutcome()
+    try:
+        _work(job)
+    except DeploycostError as error:
+        outcome = WorkerOutcome(error=str(error), exit_code=error.exit_code)
+    except OSError as error:
+        outcome = WorkerOutcome(error=f"{error.strerror or error}: {error.filename or job.run_folder}", exit_code=2)
+    except KeyboardInterrupt:
+        return 130
+    answer.write(outcome.model_dump_json())
+    answer.close()
+    return 0
+
+
+def _work(job: WorkerJob) -> None:
+    _quieten_frameworks()
+    from deploycost.exporting.artifacts import ARTIFACTS
+    from deploycost.exporting.export import open_trained
+
+    run = Run(job.run_folder)
+    dataset = load_dataset(job.experiment.dataset, job.experiment.training.seed)
+    tuning = _tuned(run, job, dataset)
+    due: list[ArtifactName] = [n for n in ARTIFACTS if n in job.experiment.artifacts and not export_is_done(run, tuning, n)]
+    if not due:
+        return
+    refused = []
+    method_folder = run.method_folder(tuning.slug)
+    with tempfile.TemporaryDirectory(dir=method_folder, prefix=".unfinished-") as scratch:
+        adapter = method_folder / "adapter"
+        trained = open_trained(tuning, adapter, adapter / "trained_logits.safetensors", dataset.test, Path(scratch))
+        for name in due:
+            try:
+                _export(run, trained, name)
+            except NoAnswer as answer:
+                refused.append(str(answer))
+    if refused:
+        raise NoAnswer("; ".join(refused))
+
+
+def _tuned(run: Run, job: WorkerJob, dataset: Dataset) -> TuningRecord:
+    slug = job.experiment.method_slug(job.method)
+    folder = run.method_folder(slug)
+    kept = finished(folder / "tuning.json", TuningRecord, job.tuning_fingerprint)
+    if kept is not None and (folder / "adapter").is_dir():
+        return kept
+    from deploycost.models.base import find_base
+    from deploycost.tuning.training import TuningJob, tune
+
+    with staged_folder(folder / "adapter") as staging, _progress(slug) as progress:
+        base = find_base(job.experiment.model)
+        record = tune(TuningJob(job.experiment, job.method, base, dataset, job.tuning_fingerprint), staging, progress)
+        # From here on the earlier record, if any, no longer tells of the adapter beside it.
+        (folder / "tuning.json").unlink(missing_ok=True)
+    write_text(folder / "tuning.json", write_record(record))
+    return record
+
+
+def _export(run: Run, trained: TrainedModel, name: ArtifactName) -> None:
+    from deploycost.exporting.export import export
+
+    folder = run.artifact_folder(trained.tuning.slug, name)
+    with staged_folder(folder / "bundle") as staging:
+        record = export(trained, name, staging, export_fingerprint(trained.tuning, name))
+        (folder / "export.json").unlink(missing_ok=True)
+    write_text(folder / "export.json", write_record(record))
+
+
+@contextmanager
+def _progress(slug: str) -> Iterator[Callable[[int, int, str], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[now]}"),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(slug, total=None, now="loading")
+        yield lambda done, steps, happening: bar.update(task, completed=done, total=steps, now=happening)
+
+
+def _quieten_frameworks() -> None:
+    """Keeps the frameworks' notes to developers off the user's terminal; their errors still raise."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
