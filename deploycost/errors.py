@@ -20,6 +20,10 @@ class NoAnswer(DeploycostError):  # noqa: N818 - the request was right, so this 
     exit_code = 1
 
 
+class LoadTestFailed(DeploycostError):  # noqa: N818 - named for what happened
+    """The endpoint or the load generator died, hung or never started: no capacity was measured. Exit code 2."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """A `UserError` for a name outside a closed set, with the nearest match and the names there are."""
     names = sorted(known)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from deploycost.environment import MachineFacts
 from deploycost.errors import UserError
@@ -16,6 +16,8 @@ FORMAT_VERSION = 1
 Basis = Literal["measured", "projected", "assumed"]
 # From the surest to the least sure: a figure made of several is as sure as its least sure part.
 BASES: tuple[Basis, ...] = ("measured", "projected", "assumed")
+# Exact in memory, a plain number in JSON: prices have few enough digits to come back as they were.
+Usd = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
 
 
 class Record(BaseModel):
@@ -128,7 +130,9 @@ class ExportRecord(Record):
 class CurvePoint(Record):
     """One open-loop probe at a fixed arrival rate. A percentile with too few samples behind it is None.
 
-    Latencies are schedule-relative: from the moment a request was due.
+    Latencies are schedule-relative: from the moment a request was due. `p95_low_ms` and `p95_high_ms` bracket the
+    95th percentile. `late` counts the answers beyond the objective; `strain` is the larger of the late and the
+    failed requests' shares over what is allowed of each, so that above 1 the objective is not met.
     """
 
     rate_rps: float
@@ -138,6 +142,10 @@ class CurvePoint(Record):
     p95_ms: float | None
     p99_ms: float | None
     service_p50_ms: float | None = None
+    p95_low_ms: float | None = None
+    p95_high_ms: float | None = None
+    late: int = 0
+    strain: float = 0.0
     errors: int
     requests: int
     duration_s: float
@@ -178,13 +186,20 @@ class Slo(Record):
 
 
 class LoadRecord(Record):
-    """What one artifact carries on one machine: `runs/NAME/METHOD/ARTIFACT/load.json`."""
+    """What one artifact carries on one machine: `runs/NAME/METHOD/ARTIFACT/load.json`.
+
+    A capacity of 0 says that no rate meets the objective; `capacity_reason` says why. `saturation_rps` is what a
+    closed loop drew from the server, without regard to latency. The CPU ratios are at the capacity: of the server's
+    cores, and of the client's one.
+    """
 
     format_version: int = FORMAT_VERSION
     fingerprint: str
     variant: str
     slo: Slo
     capacity_rps: Figure
+    capacity_reason: str = ""
+    saturation_rps: float | None = None
     curve: tuple[CurvePoint, ...]
     memory_bytes: MemoryUse
     startup_s: float
@@ -209,11 +224,15 @@ class LoadRecord(Record):
 
 
 class Variant(Record):
-    """All that is known of one variant; `load` is None until it was load-tested."""
+    """All that is known of one variant; `load` is None until it was load-tested.
+
+    `elsewhere` holds load tests of the same artifact that were made on other machines.
+    """
 
     tuning: TuningRecord
     export: ExportRecord
     load: LoadRecord | None = None
+    elsewhere: tuple[LoadRecord, ...] = ()
 
     @property
     def name(self) -> str:
@@ -230,16 +249,20 @@ class UsdPerMillion(Record):
 
 
 class Quote(Record):
-    """One variant on one machine. It pins the price row it used."""
+    """One variant on one machine. It pins the price row it used.
+
+    `measured_capacity_rps` is what `capacity_rps` rests on: the same where it was measured on this very machine.
+    """
 
     variant: str
     cloud: str
     region: str
     instance_type: str
     purchase_option: str
-    usd_per_hour: Decimal
+    usd_per_hour: Usd
     capacity_rps: Figure
     capacity_reason: str
+    measured_capacity_rps: Figure
     certified: bool
     replicas: int | None
     usd_per_million: UsdPerMillion

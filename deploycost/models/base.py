@@ -119,7 +119,8 @@ def _nf4(family: Family) -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.float32,
-        llm_int8_skip_modules=list(family.head),
+        # As patterns from the root: a bare name would be sought at the start or the end of a path only.
+        llm_int8_skip_modules=[rf"(?:.*\.)?{name}" for name in family.head],
     )
 
 

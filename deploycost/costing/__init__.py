@@ -1,0 +1,1 @@
+"""Arithmetic on records and prices: no files, no clock, no randomness."""

@@ -1,0 +1,197 @@
+"""What moving to a variant returns: one-off cost, monthly saving, payback, present value, break-even.
+
+Payback is one-off cost over monthly saving. The present value discounts each month's saving at the month's end by the
+annual rate's twelfth root: NPV = -cost + sum over m of saving / (1 + r)^(m / 12).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Literal
+
+from deploycost.costing.break_even import break_even_with_api, break_even_with_fleet
+from deploycost.costing.fleet import MILLION, Fleet, plan_fleet
+from deploycost.errors import UserError
+from deploycost.records import Figure, Quote, Variant, weakest
+from deploycost.units import SECONDS_PER_HOUR, usd
+from deploycost.verdicts import NOT_REACHED, BreakEven, NotReached, QuoteSheet, Return
+from pricing.llm import LlmApi
+
+# An instruction that names the labels and asks for one of them; and the label with its JSON around it.
+PROMPT_TEMPLATE_TOKENS = 60
+OUTPUT_TOKENS = 5
+MONTHS_PER_YEAR = 12
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Over how many months a return is counted, and what money costs meanwhile (a ratio a year)."""
+
+    horizon_months: int = 36
+    annual_discount_ratio: float = 0.08
+
+
+@dataclass(frozen=True)
+class ApiRequest:
+    """What an LLM is sent and answers, per classification."""
+
+    input_tokens: float
+    output_tokens: float = OUTPUT_TOKENS
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    name: str
+    kind: Literal["variant", "llm-api"]
+    monthly_usd: Figure
+    notes: tuple[str, ...]
+
+
+def one_off_usd(variant: Variant, usd_per_hour: Decimal) -> Figure:
+    """What making the variant costs once: its training and export time at a machine's price.
+
+    Assumed, because the machine that trained it was timed but not hired.
+    """
+    seconds = Decimal(str(variant.tuning.training_s)) + Decimal(str(variant.export.export_s))
+    return Figure(value=float(seconds / SECONDS_PER_HOUR * usd_per_hour), basis="assumed")
+
+
+def classification_request(mean_tokens: float) -> ApiRequest:
+    """A request to an LLM about a text of so many of our own tokens, with an assumed prompt around it."""
+    return ApiRequest(input_tokens=mean_tokens + PROMPT_TEMPLATE_TOKENS)
+
+
+def api_usd_per_request(api: LlmApi, request: ApiRequest) -> Decimal:
+    """The list price of one request, without batch or cache reductions.
+
+    Raises:
+        UserError: the model does not answer prompts.
+    """
+    if api.mode != "chat":
+        raise UserError(f"{api.model} is for {api.mode} and cannot classify by a prompt; choose a chat model")
+    tokens_in, tokens_out = Decimal(str(request.input_tokens)), Decimal(str(request.output_tokens))
+    return (tokens_in * api.input_usd_per_mtok + tokens_out * api.output_usd_per_mtok) / MILLION
+
+
+def return_against_api(
+    candidate: Quote, api: LlmApi, request: ApiRequest, one_off: Figure, sheet: QuoteSheet, terms: Terms
+) -> Return:
+    """The return of serving the candidate instead of asking the API, at the traffic and policy of the sheet.
+
+    Raises:
+        UserError: the model does not answer prompts.
+    """
+    per_request = api_usd_per_request(api, request)
+    monthly = float(per_request * sheet.traffic.requests_per_month)
+    baseline = _Baseline(
+        name=api.key,
+        kind="llm-api",
+        monthly_usd=Figure(value=monthly, basis="assumed"),
+        notes=(
+            f"not verified: the accuracy of {api.model} on this task",
+            f"assumed: {request.input_tokens:g} tokens in (ours and a prompt of {PROMPT_TEMPLATE_TOKENS}) and "
+            f"{request.output_tokens:g} out per request, at list price: {usd(per_request * MILLION)} per million "
+            "requests",
+        ),
+    )
+    fleet = _fleet(candidate, sheet)
+    crossing = break_even_with_api(fleet, Fraction(per_request)) if fleet else _unknown_break_even()
+    return _return(candidate, baseline, one_off, crossing, terms)
+
+
+def return_against_variant(
+    candidate: Quote, baseline: Quote, one_off: Figure, sheet: QuoteSheet, terms: Terms
+) -> Return:
+    """The return of serving the candidate instead of the baseline, each on its own machines.
+
+    The baseline is taken to be in service already: its own one-off cost is spent and not credited.
+    """
+    fleet, other = _fleet(candidate, sheet), _fleet(baseline, sheet)
+    crossing = break_even_with_fleet(fleet, other) if fleet and other else _unknown_break_even()
+    against = _Baseline(
+        name=f"{baseline.variant} on {baseline.cloud} {baseline.instance_type}",
+        kind="variant",
+        monthly_usd=baseline.monthly_usd,
+        notes=("the baseline is taken to be in service already; what it cost to make is not credited",),
+    )
+    return _return(candidate, against, one_off, crossing, terms)
+
+
+def _return(candidate: Quote, baseline: _Baseline, one_off: Figure, crossing: BreakEven, terms: Terms) -> Return:
+    saving = _difference(baseline.monthly_usd, candidate.monthly_usd)
+    worth = _present_value_factor(terms)
+    return Return(
+        candidate=f"{candidate.variant} on {candidate.cloud} {candidate.instance_type}",
+        baseline=baseline.name,
+        baseline_kind=baseline.kind,
+        one_off_usd=one_off,
+        candidate_monthly_usd=candidate.monthly_usd,
+        baseline_monthly_usd=baseline.monthly_usd,
+        monthly_saving_usd=saving,
+        payback_months=_payback_months(one_off.value, saving.value),
+        horizon_months=terms.horizon_months,
+        annual_discount_ratio=terms.annual_discount_ratio,
+        npv_usd=_net_present_value(one_off, saving, worth),
+        roi_ratio=_roi_ratio(one_off.value, saving.value, terms.horizon_months),
+        break_even=crossing,
+        notes=baseline.notes,
+    )
+
+
+def _fleet(quoted: Quote, sheet: QuoteSheet) -> Fleet | None:
+    capacity_rps = quoted.capacity_rps.value
+    return plan_fleet(capacity_rps, quoted.usd_per_hour, sheet.traffic, sheet.policy) if capacity_rps else None
+
+
+def _unknown_break_even() -> BreakEven:
+    return BreakEven(
+        requests_per_month=None, stays_cheaper=None, cheaper_for_good_from=None, searched_to_requests_per_month=0
+    )
+
+
+def _difference(more: Figure, less: Figure) -> Figure:
+    """The difference with the widest interval that those of both allow; a figure without one counts as exact."""
+
+    def minus(a: float | None, b: float | None) -> float | None:
+        return None if a is None or b is None else a - b
+
+    has_interval = any(end is not None for end in (more.low, more.high, less.low, less.high))
+    return Figure(
+        value=minus(more.value, less.value),
+        low=minus(_either(more.low, more.value), _either(less.high, less.value)) if has_interval else None,
+        high=minus(_either(more.high, more.value), _either(less.low, less.value)) if has_interval else None,
+        basis=weakest(more.basis, less.basis),
+    )
+
+
+def _either(end: float | None, value: float | None) -> float | None:
+    return value if end is None else end
+
+
+def _payback_months(one_off: float | None, saving: float | None) -> float | NotReached | None:
+    if one_off is None or saving is None:
+        return None
+    return one_off / saving if saving > 0 else NOT_REACHED
+
+
+def _present_value_factor(terms: Terms) -> Decimal:
+    """What a dollar at each month's end of the horizon is worth today."""
+    growth = 1 + Decimal(str(terms.annual_discount_ratio))
+    months = range(1, terms.horizon_months + 1)
+    return sum((growth ** (Decimal(-month) / MONTHS_PER_YEAR) for month in months), Decimal(0))
+
+
+def _net_present_value(one_off: Figure, saving: Figure, worth: Decimal) -> Figure:
+    def at(monthly: float | None) -> float | None:
+        if monthly is None or one_off.value is None:
+            return None
+        return float(Decimal(str(monthly)) * worth - Decimal(str(one_off.value)))
+
+    basis = weakest(one_off.basis, saving.basis)
+    return Figure(value=at(saving.value), low=at(saving.low), high=at(saving.high), basis=basis)
+
+
+def _roi_ratio(one_off: float | None, saving: float | None, months: int) -> float | None:
+    return (saving * months - one_off) / one_off if one_off and saving is not None else None

@@ -1,0 +1,241 @@
+"""Where labelled rows come from: a folder or file, the model hub, or the embedded generator. Reads, judges nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from deploycost.demo_news import generate_news
+from deploycost.errors import UserError, nearest
+from deploycost.experiment import EMBEDDED_DATASET, DatasetSpec
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+# Names of a test split in order of preference; one whose labels are withheld (as GLUE's test) is passed over.
+TEST_SPLITS = ("test", "validation", "dev")
+# Names under which the literature knows data sets, and their ids on the hub.
+HUB_ALIASES = {"ag_news": "fancyzhx/ag_news"}
+
+_HUB_PROBE_TIMEOUT_S = 5.0
+_SUFFIXES = (".parquet", ".csv", ".jsonl")
+# A source that ends like this is meant as a file, whether or not it can be read.
+_FILE_LIKE = (*_SUFFIXES, ".json", ".tsv", ".txt")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+# What the hub's data sets put where a label is not published.
+_WITHHELD = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSplit:
+    """One split as found, its cells unchecked. `place` is the file or split it came from, for messages."""
+
+    place: str
+    texts: list[Any]
+    labels: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDataset:
+    """What a source holds. `label_names`, in id order, only where the source names them."""
+
+    name: str
+    train: FoundSplit
+    test: FoundSplit | None = None
+    label_names: tuple[str, ...] | None = None
+    generated: bool = False
+
+
+def find_dataset(spec: DatasetSpec) -> FoundDataset:
+    """The rows behind `spec.source`: `demo`, an existing folder or file, else a hub id.
+
+    Raises:
+        UserError: the source is missing, out of reach or unreadable, or a column is missing; one line.
+    """
+    if spec.source == EMBEDDED_DATASET:
+        texts, labels, names = generate_news()
+        return FoundDataset(EMBEDDED_DATASET, FoundSplit("generated", texts, labels), label_names=names, generated=True)
+    path = Path(spec.source).expanduser()
+    if path.is_dir():
+        return _from_folder(path, spec)
+    if path.is_file():
+        return FoundDataset(path.stem, _read_split(path, spec))
+    if _looks_like_path(spec.source, path):
+        raise UserError(_missing(path))
+    return _from_hub(HUB_ALIASES.get(spec.source, spec.source), spec)
+
+
+def _looks_like_path(source: str, path: Path) -> bool:
+    if path.suffix.lower() in _FILE_LIKE or not _HUB_ID.fullmatch(source):
+        return True
+    return len(path.parts) > 1 and path.parent.is_dir()
+
+
+def _missing(path: Path) -> str:
+    """Names the first part of the path that does not exist, and its nearest neighbour."""
+    gone = path
+    while not gone.parent.is_dir():
+        gone = gone.parent
+    beside = sorted(entry.name for entry in gone.parent.iterdir())
+    return (
+        f"no such data set file or folder: {gone}{nearest(gone.name, beside)}; expected a folder with train.parquet, "
+        f"train.csv or train.jsonl, such a file, a hub id, or {EMBEDDED_DATASET!r}"
+    )
+
+
+def _from_folder(folder: Path, spec: DatasetSpec) -> FoundDataset:
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+    train = [path for path in files if path.stem == "train"]
+    if not train and len(files) == 1:
+        train = files
+    if len(train) != 1:
+        listed = ", ".join(path.name for path in train or files) or "none"
+        raise UserError(f"{folder}: expected one train.parquet, train.csv or train.jsonl; data files found: {listed}")
+    tests = [path for name in TEST_SPLITS for path in files if path.stem == name and path not in train]
+    return FoundDataset(
+        folder.resolve().name,
+        _read_split(train[0], spec),
+        _first_labelled(_read_split(path, spec) for path in tests),
+        _read_label_names(folder / "labels.json"),
+    )
+
+
+def _first_labelled(splits: Iterable[FoundSplit]) -> FoundSplit | None:
+    for split in splits:
+        if any(label is not None and label != _WITHHELD for label in split.labels):
+            return split
+    return None
+
+
+def _read_label_names(path: Path) -> tuple[str, ...] | None:
+    if not path.is_file():
+        return None
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {_one_line(error)}") from None
+    named = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+    if not named or len(set(names)) != len(names):
+        raise UserError(f'{path}: expected a list of distinct label names in id order, such as ["World", "Sports"]')
+    return tuple(names)
+
+
+def _read_split(path: Path, spec: DatasetSpec) -> FoundSplit:
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise UserError(f"{path}: expected a file that ends in {', '.join(_SUFFIXES)}")
+    import pyarrow as pa
+
+    try:
+        table = _read_table(path, spec.text_column)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"cannot read {path} as {suffix[1:]}: {_one_line(error)}") from None
+    return _columns(table, path.name, spec)
+
+
+def _read_table(path: Path, text_column: str) -> pa.Table:
+    if path.suffix.lower() == ".parquet":
+        from pyarrow import parquet
+
+        return parquet.read_table(path)
+    # One block holds the whole file, so that a column's type is inferred from all of its rows.
+    block_bytes = min(path.stat().st_size + 1, 2**31 - 1)
+    if path.suffix.lower() == ".jsonl":
+        from pyarrow import json as arrow_json
+
+        return arrow_json.read_json(path, read_options=arrow_json.ReadOptions(block_size=block_bytes))
+    import pyarrow as pa
+    from pyarrow import csv
+
+    return csv.read_csv(
+        path,
+        read_options=csv.ReadOptions(block_size=block_bytes),
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(column_types={text_column: pa.string()}),
+    )
+
+
+def _columns(table: pa.Table, place: str, spec: DatasetSpec) -> FoundSplit:
+    found: list[str] = table.column_names
+    asked = {"--text-column": spec.text_column, "--label-column": spec.label_column}
+    wrong = [
+        f"{'no column' if name not in found else 'more than one column'} {name!r}{nearest(name, found)}, see {option}"
+        for option, name in asked.items()
+        if found.count(name) != 1
+    ]
+    if wrong:
+        raise UserError(f"{place} has {' and '.join(wrong)}; columns found: {', '.join(found) or 'none'}")
+    return FoundSplit(place, table.column(spec.text_column).to_pylist(), table.column(spec.label_column).to_pylist())
+
+
+def _from_hub(hub_id: str, spec: DatasetSpec) -> FoundDataset:
+    from datasets import DatasetDict, load_dataset
+    from datasets.exceptions import DatasetsError
+
+    _require_hub(hub_id)
+    try:
+        splits = load_dataset(hub_id)
+    except ConnectionError as error:
+        raise UserError(_out_of_reach(hub_id, error)) from None
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"cannot load data set {hub_id!r} from the hub: {_one_line(error)}") from None
+    if not isinstance(splits, DatasetDict) or "train" not in splits:
+        raise UserError(
+            f"data set {hub_id!r} on the hub has no 'train' split; splits found: {', '.join(map(str, splits))}"
+        )
+    return _from_splits(hub_id, splits, spec)
+
+
+def _require_hub(hub_id: str) -> None:
+    """Asks the hub once: its client would otherwise retry for half a minute. Nothing to ask in offline mode.
+
+    Any answer means that it is there, an error status and a certificate that only this probe refuses included.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    probe = Request(f"{constants.ENDPOINT}/api/datasets/{hub_id}", method="HEAD")  # noqa: S310 - the hub's own address
+    try:
+        urlopen(probe, timeout=_HUB_PROBE_TIMEOUT_S).close()  # noqa: S310
+    except HTTPError as error:
+        error.close()
+    except URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):
+            raise UserError(_out_of_reach(hub_id, error.reason)) from None
+    except OSError as error:
+        raise UserError(_out_of_reach(hub_id, error)) from None
+
+
+def _out_of_reach(hub_id: str, reason: object) -> str:
+    return (
+        f"cannot reach the model hub for data set {hub_id!r} ({_one_line(reason)}); use --dataset {EMBEDDED_DATASET} "
+        "(embedded, generated), a folder or file of your own, or HF_HUB_OFFLINE=1 for a copy downloaded before"
+    )
+
+
+def _from_splits(hub_id: str, splits: datasets.DatasetDict, spec: DatasetSpec) -> FoundDataset:
+    def read(name: str) -> FoundSplit:
+        return _columns(splits[name].with_format("arrow")[:], f"{hub_id} {name}", spec)
+
+    train = read("train")
+    names = getattr(splits["train"].features[spec.label_column], "names", None)
+    return FoundDataset(
+        hub_id,
+        train,
+        _first_labelled(read(name) for name in TEST_SPLITS if name in splits),
+        tuple(names) if names else None,
+    )
+
+
+def _one_line(error: object) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 240 else f"{text[:237]}..."

@@ -1,0 +1,1 @@
+"""Records in, text out: tables for the terminal, figures, and the page that keeps them together."""

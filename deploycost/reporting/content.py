@@ -1,0 +1,53 @@
+"""All that a report is made of, gathered by the caller: the report reads no clock, disk or machine of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploycost.records import FORMAT_VERSION, Record, TuningRecord, Variant
+from deploycost.verdicts import QuoteSheet, Recommendation, Return
+
+NO_QUOTES = "nothing was priced yet: quote the variants first with 'deploycost quote'"
+GENERATED_WARNING = (
+    "The data set is generated. Accuracy on generated data says nothing about your task: compare methods, speed, memory "
+    "and cost here, and measure accuracy on your own texts with --dataset."
+)
+
+
+class ReportContent(Record):
+    """What `report.json` holds, and what the page is drawn from.
+
+    Either `recommendation` is given or `no_recommendation_reason` says why there is none. `commands` are those that
+    repeat the run, in order.
+    """
+
+    format_version: int = FORMAT_VERSION
+    run_name: str
+    experiment: dict[str, Any]
+    variants: tuple[Variant, ...]
+    sheet: QuoteSheet | None = None
+    recommendation: Recommendation | None = None
+    no_recommendation_reason: str = NO_QUOTES
+    returns: tuple[Return, ...] = ()
+    warnings: tuple[str, ...] = ()
+    dataset_note: str = ""
+    commands: tuple[str, ...] = ()
+    made_at: str
+
+    @property
+    def dataset_generated(self) -> bool:
+        """Whether any of the variants was trained and scored on generated texts."""
+        return any(variant.tuning.dataset_generated for variant in self.variants)
+
+    @property
+    def chosen(self) -> Variant | None:
+        """The variant that is recommended, with its records, if it is among them."""
+        if self.recommendation is None:
+            return None
+        name = self.recommendation.quote.variant
+        return next((variant for variant in self.variants if variant.name == name), None)
+
+
+def tunings(variants: tuple[Variant, ...]) -> tuple[TuningRecord, ...]:
+    """Each fine-tuned model once, in the order of its first artifact."""
+    return tuple({variant.tuning.slug: variant.tuning for variant in variants}.values())

@@ -1,0 +1,36 @@
+"""A table before it is drawn: the terminal, the page and the Markdown file draw the same one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Where a terminal is too narrow to set all columns side by side, one that is `below` moves to the second line of the
+    column before it, a `wide` one is left out, and `short` is the header. `text` columns are set left and may fold;
+    the others hold figures, which are set right and never broken.
+    """
+
+    header: str
+    short: str = ""
+    text: bool = False
+    below: bool = False
+    wide: bool = False
+
+    @property
+    def narrow_header(self) -> str:
+        """The header where room is scarce; may have several lines."""
+        return self.short or self.header
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells under columns; `notes` are what a reader needs in order not to be misled by them."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()

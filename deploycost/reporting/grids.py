@@ -1,0 +1,278 @@
+"""What each table of a report says, in the order a reader needs it; how it is drawn is decided elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deploycost.records import CurvePoint, LoadRecord, Quote, TuningRecord, Variant
+from deploycost.reporting.content import GENERATED_WARNING, tunings
+from deploycost.reporting.grid import Column, Grid
+from deploycost.reporting.literature import DOLLAR_CAVEAT, SETTING, PublishedMethod, published
+from deploycost.reporting.wording import (
+    LEGEND,
+    UNKNOWN_MARK,
+    interval,
+    marked,
+    number,
+    percent_number,
+    yes_no,
+)
+from deploycost.units import MIB, percent
+from deploycost.verdicts import QuoteSheet
+
+SHOWN_QUOTES = 20
+# Where latency is read off a curve: the load that fleets are planned for unless told otherwise.
+PLANNED_LOAD_RATIO = 0.7
+_GB = 1e9
+_NOT_CERTIFIED_MARK = "!"
+
+_METHOD_COLUMNS = (
+    Column("method", text=True),
+    Column("figures of", text=True),
+    Column("accuracy %", "acc.\n%"),
+    Column("F1 %", "F1\n%"),
+    Column("precision %", "prec.\n%"),
+    Column("recall %", "recall\n%"),
+    Column("training min", "train\nmin"),
+    Column("training memory GB", "memory\nGB"),
+    Column("$ per inference", "$ per\ninference"),
+)
+_ARTIFACT_COLUMNS = (
+    Column("variant", text=True),
+    Column("accuracy %", "acc. %"),
+    Column("parity error", "parity", below=True),
+    Column("agreement %", "agree %"),
+    Column("size MiB", below=True),
+    Column("capacity rps", "rps"),
+    Column("interval", below=True),
+    Column("p50 ms"),
+    Column("p95 ms", below=True),
+    Column("idle MiB"),
+    Column("peak MiB", below=True),
+    Column("certified", "cert."),
+)
+_CURVE_COLUMNS = (
+    Column("rate rps", "rate\nrps"),
+    Column("answered rps", "answered\nrps"),
+    Column("p50 ms", "p50\nms"),
+    Column("p95 ms", "p95\nms"),
+    Column("p99 ms", "p99\nms"),
+    Column("service p50 ms", "service\np50 ms"),
+    Column("requests"),
+    Column("errors"),
+    Column("SLO"),
+    Column("why not", text=True),
+)
+
+
+def methods(variants: tuple[Variant, ...], sheet: QuoteSheet | None) -> Grid:
+    """Each method in the literature's columns, and under it the literature's own figures where it has them."""
+    rows: list[tuple[str, ...]] = []
+    for tuning in tunings(variants):
+        rows.append(_method_row(tuning, _cheapest_of(tuning, variants, sheet)))
+        row = published(tuning.method)
+        if row:
+            rows.append(_published_row(row))
+    gpu = any(tuning.peak_gpu_memory_bytes is not None for tuning in tunings(variants))
+    notes = [
+        "$ per inference: the method's cheapest quote as planned, divided by a million.",
+        f"Memory: peak of the training {'GPU' if gpu else 'process'}, 1 GB = 1e9 bytes.",
+        SETTING,
+        DOLLAR_CAVEAT,
+        *_accuracy_note(variants),
+        f"{LEGEND}.",
+    ]
+    return Grid("Methods, beside the literature", _METHOD_COLUMNS, tuple(rows), tuple(notes))
+
+
+def artifacts(variants: Sequence[Variant], load_ratio: float = PLANNED_LOAD_RATIO) -> Grid:
+    """Each servable artifact: what it answers right, how true it is to the trained model, what it carries and takes."""
+    notes = (
+        f"p50, p95: at the probe nearest above {percent(load_ratio, 0)} of capacity. Accuracy is that of the artifact.",
+        "parity: RMS difference of logits from the trained model over their spread; agree: share of equal labels.",
+        "idle, peak: memory of the server's processes (PSS).",
+        *_accuracy_note(variants),
+        f"{LEGEND}.",
+    )
+    rows = tuple(_artifact_row(variant, load_ratio) for variant in variants)
+    return Grid("Artifacts, as served", _ARTIFACT_COLUMNS, rows, notes)
+
+
+def load_curve(load: LoadRecord) -> Grid:
+    """Every probe of one load test, by rate: open loop, latency from the moment a request was due."""
+    rows = tuple(_curve_row(point) for point in sorted(load.curve, key=lambda point: point.rate_rps))
+    capacity = marked(load.capacity_rps)
+    spread = interval(load.capacity_rps)
+    notes = (
+        f"Capacity {capacity}{f' ({spread})' if spread else ''} rps within p95 {number(load.slo.p95_ms)} ms and "
+        f"{percent(load.slo.max_error_ratio)} errors; {'certified' if load.certificate.certified else 'NOT certified'}.",
+        f"{UNKNOWN_MARK}: too few samples to name the percentile.",
+    )
+    return Grid(f"Load curve of {load.variant}", _CURVE_COLUMNS, rows, notes)
+
+
+def quotes(sheet: QuoteSheet, limit: int | None = SHOWN_QUOTES) -> Grid:
+    """The first `limit` quotes (None for all) in the order of the sheet: cheapest as planned first."""
+    shown = sheet.quotes[:limit]
+    hidden = len(sheet.quotes) - len(shown)
+    traffic, policy = sheet.traffic, sheet.policy
+    notes = [
+        f"{traffic.requests_per_month:,} requests a month, peak {number(traffic.peak_to_mean_ratio)} x mean; machines "
+        f"planned at {percent(policy.utilisation_ratio, 0)} load, {policy.spare_replicas} spare; "
+        f"p95 within {number(sheet.slo_p95_ms)} ms.",
+        _places(shown),
+        "planned: idle and spare machines paid; floor: a machine that is never idle. $/month is planned.",
+        f"{LEGEND}; {_NOT_CERTIFIED_MARK} load test not certified.",
+    ]
+    if hidden:
+        notes.append(f"{hidden} more quotes are not shown: --all shows them, --json gives them to a program.")
+    title = f"Quotes, cheapest of {len(sheet.quotes)} first" if sheet.quotes else "Quotes: none"
+    rows = tuple(_quote_row(quote) for quote in shown)
+    return Grid(title, _quote_columns(shown), rows, tuple(note for note in notes if note))
+
+
+def machine_name(quote: Quote) -> str:
+    """Cloud and instance type, as in `aws c7i.large`."""
+    return f"{quote.cloud} {quote.instance_type}"
+
+
+def point_at(load: LoadRecord, ratio: float) -> CurvePoint | None:
+    """The probe nearest above so much of the capacity that has percentiles, else the one nearest below, else None."""
+    points = sorted((p for p in load.curve if p.p95_ms is not None), key=lambda point: point.rate_rps)
+    due = ratio * (load.capacity_rps.value or 0.0)
+    return next((point for point in points if point.rate_rps >= due), points[-1] if points else None)
+
+
+def _method_row(tuning: TuningRecord, cheapest: Quote | None) -> tuple[str, ...]:
+    scores = tuning.scores
+    memory = tuning.peak_memory_bytes if tuning.peak_gpu_memory_bytes is None else tuning.peak_gpu_memory_bytes
+    shares = (scores.accuracy, scores.macro_f1, scores.precision, scores.recall)
+    return (
+        tuning.slug,
+        "this run",
+        *(percent_number(share, 2) for share in shares),
+        number(tuning.training_s / 60),
+        f"{memory / _GB:.2f}",
+        marked(cheapest.usd_per_million.planned, 1e-6) if cheapest else UNKNOWN_MARK,
+    )
+
+
+def _published_row(row: PublishedMethod) -> tuple[str, ...]:
+    percents = (row.accuracy_percent, row.f1_percent, row.precision_percent, row.recall_percent)
+    return (
+        row.name,
+        "literature",
+        *(f"{value:.2f}" for value in percents),
+        number(row.training_min, 2),
+        f"{row.memory_gb:.2f}",
+        f"{row.usd_per_inference:.3f}",
+    )
+
+
+def _cheapest_of(tuning: TuningRecord, variants: Sequence[Variant], sheet: QuoteSheet | None) -> Quote | None:
+    names = {variant.name for variant in variants if variant.tuning.slug == tuning.slug}
+    priced = [quote for quote in (sheet.quotes if sheet else ()) if quote.variant in names and quote.meets_slo]
+    return next((quote for quote in priced if quote.usd_per_million.planned.value is not None), None)
+
+
+def _artifact_row(variant: Variant, load_ratio: float) -> tuple[str, ...]:
+    export, load = variant.export, variant.load
+    told = (
+        variant.name,
+        percent_number(export.scores.accuracy, 2),
+        number(export.parity.relative_error, 2) + ("" if export.parity.ok else _NOT_CERTIFIED_MARK),
+        percent_number(export.parity.agreement_ratio, 2),
+        number(export.size_bytes / MIB),
+    )
+    if load is None:
+        return (*told, UNKNOWN_MARK, "", *[UNKNOWN_MARK] * 5)
+    point = point_at(load, load_ratio)
+    return (
+        *told,
+        marked(load.capacity_rps),
+        interval(load.capacity_rps),
+        number(point.p50_ms if point else None),
+        number(point.p95_ms if point else None),
+        number(load.memory_bytes.idle / MIB),
+        number(load.memory_bytes.peak / MIB),
+        yes_no(load.certificate.certified),
+    )
+
+
+def _curve_row(point: CurvePoint) -> tuple[str, ...]:
+    return (
+        number(point.rate_rps),
+        number(point.achieved_rps),
+        number(point.p50_ms),
+        number(point.p95_ms),
+        number(point.p99_ms),
+        number(point.service_p50_ms),
+        f"{point.requests:,}",
+        f"{point.errors:,}",
+        yes_no(point.meets_slo),
+        point.reason,
+    )
+
+
+def _quote_columns(shown: Sequence[Quote]) -> tuple[Column, ...]:
+    # A machine in two places is two offers: then the place must stay in the narrow table too.
+    many_regions = len({(quote.cloud, quote.region) for quote in shown}) > len({quote.cloud for quote in shown})
+    many_options = len({quote.purchase_option for quote in shown}) > 1
+    return (
+        Column("variant", text=True),
+        Column("machine", text=True, below=True),
+        Column("region", text=True, below=many_regions, wide=not many_regions),
+        Column("bought", text=True, below=many_options, wide=not many_options),
+        Column("$/hour", wide=True),
+        Column("capacity rps", "rps"),
+        Column("interval", below=True),
+        Column("floor $/M", "floor\n$/M"),
+        Column("planned $/M", "planned $/M"),
+        Column("interval", below=True),
+        Column("$/M correct", wide=True),
+        Column("$/month"),
+        Column("machines", below=True),
+        Column("p95 ms"),
+        Column("fits", text=True),
+        Column("SLO", text=True, below=True),
+    )
+
+
+def _quote_row(quote: Quote) -> tuple[str, ...]:
+    price = quote.usd_per_million
+    doubted = quote.capacity_rps.value is not None and not quote.certified
+    return (
+        quote.variant,
+        machine_name(quote),
+        quote.region,
+        quote.purchase_option,
+        number(float(quote.usd_per_hour)),
+        marked(quote.capacity_rps) + (_NOT_CERTIFIED_MARK if doubted else ""),
+        interval(quote.capacity_rps),
+        marked(price.floor),
+        marked(price.planned),
+        interval(price.planned),
+        marked(price.per_correct),
+        number(quote.monthly_usd.value),
+        UNKNOWN_MARK if quote.replicas is None else f"{quote.replicas:,}",
+        marked(quote.p95_ms),
+        yes_no(quote.fits_memory),
+        yes_no(quote.meets_slo),
+    )
+
+
+def _places(shown: Sequence[Quote]) -> str:
+    regions: dict[str, list[str]] = {}
+    for quote in shown:
+        known = regions.setdefault(quote.cloud, [])
+        if quote.region not in known:
+            known.append(quote.region)
+    if not regions:
+        return ""
+    options = ", ".join(dict.fromkeys(quote.purchase_option for quote in shown))
+    places = "; ".join(f"{cloud} in {', '.join(names)}" for cloud, names in regions.items())
+    return f"{places}; bought {options}."
+
+
+def _accuracy_note(variants: Sequence[Variant]) -> tuple[str, ...]:
+    return (GENERATED_WARNING,) if any(variant.tuning.dataset_generated for variant in variants) else ()

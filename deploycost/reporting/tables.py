@@ -1,0 +1,168 @@
+"""Tables in the terminal: they fit its width without breaking a figure, and need no colour to be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+
+from rich import box
+from rich.cells import cell_len, chop_cells
+from rich.console import Console, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from deploycost.records import LoadRecord, Variant
+from deploycost.reporting import evidence_grids, grids
+from deploycost.reporting.answer import answer
+from deploycost.reporting.grid import Grid
+from deploycost.verdicts import QuoteSheet, Recommendation, Return
+
+DEFAULT_WIDTH = 80
+_GAP = 2
+_LEAST_TEXT_WIDTH = 12
+_BREAKABLE = re.compile(r"(?<=[ .,:/_-])")
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A column as it is set: lines of its header and of each cell."""
+
+    header: list[str]
+    cells: list[list[str]]
+    text: bool
+
+    @property
+    def width(self) -> int:
+        return max((cell_len(line) for lines in (self.header, *self.cells) for line in lines), default=0)
+
+
+def methods_table(variants: tuple[Variant, ...], sheet: QuoteSheet | None, width: int = DEFAULT_WIDTH) -> Table:
+    """Each method in the literature's columns, with the literature's figures under it."""
+    return draw(grids.methods(variants, sheet), width)
+
+
+def artifacts_table(variants: Sequence[Variant], width: int = DEFAULT_WIDTH) -> Table:
+    """Each artifact: accuracy, parity, size, capacity, latency, memory, certificate."""
+    return draw(grids.artifacts(variants), width)
+
+
+def load_curve_table(load: LoadRecord, width: int = DEFAULT_WIDTH) -> Table:
+    """Every probe of one load test, by rate."""
+    return draw(grids.load_curve(load), width)
+
+
+def quotes_table(sheet: QuoteSheet, width: int = DEFAULT_WIDTH, limit: int | None = grids.SHOWN_QUOTES) -> Table:
+    """The first `limit` quotes of a sheet, or all of them for None, with a note of how many are hidden."""
+    return draw(grids.quotes(sheet, limit), width)
+
+
+def returns_table(answers: Sequence[Return], width: int = DEFAULT_WIDTH) -> Table:
+    """What the choice returns against each alternative."""
+    return draw(evidence_grids.returns(answers), width)
+
+
+def answer_panel(recommendation: Recommendation | None, no_recommendation_reason: str = "") -> Panel:
+    """The recommendation in a few lines, or the reason why there is none."""
+    told = answer(recommendation, no_recommendation_reason)
+    text = Text(told.headline, style="bold")
+    for line in filter(None, (told.price, *(f"{label}: {value}" for label, value in told.facts))):
+        text.append(f"\n{line}", style="not bold")
+    for line in (told.reason, *told.cautions):
+        text.append(f"\n\n{line}", style="not bold")
+    return Panel(text, title="Answer", title_align="left")
+
+
+def render(table: RenderableType, width: int = DEFAULT_WIDTH) -> str:
+    """What a terminal of that width shows, without colour."""
+    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def draw(grid: Grid, width: int = DEFAULT_WIDTH) -> Table:
+    """The grid as a Rich table that fits `width`: all columns side by side, or else stacked, long names folded."""
+    columns = _side_by_side(grid)
+    if _total(columns) > width:
+        columns = _folded(_stacked(grid), width)
+    table = Table(
+        title=Text(grid.title, style="bold"),
+        title_justify="left",
+        caption=Text("\n".join(grid.notes)) if grid.notes else None,
+        caption_justify="left",
+        caption_style="",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, _GAP - 1, 0, 0),
+    )
+    for column in columns:
+        justify = "left" if column.text else "right"
+        table.add_column(Text("\n".join(column.header)), justify=justify, no_wrap=True, min_width=column.width)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*(Text("\n".join(lines)) for lines in cells))
+    return table
+
+
+def _side_by_side(grid: Grid) -> list[_Drawn]:
+    return [
+        _Drawn([column.header], [[row[index]] for row in grid.rows], column.text)
+        for index, column in enumerate(grid.columns)
+    ]
+
+
+def _stacked(grid: Grid) -> list[_Drawn]:
+    groups: list[list[int]] = []
+    for index, column in enumerate(grid.columns):
+        if column.below and groups:
+            groups[-1].append(index)
+        elif not column.wide:
+            groups.append([index])
+    return [_stack(grid, group) for group in groups]
+
+
+def _stack(grid: Grid, group: list[int]) -> _Drawn:
+    text = grid.columns[group[0]].text
+    # What stands under a name is set in, so that the eye finds where the next row begins.
+    indent = ["", *["  " if text and len(group) > 1 else ""] * (len(group) - 1)]
+    header = [
+        indent[place] + line
+        for place, index in enumerate(group)
+        for line in grid.columns[index].narrow_header.splitlines()
+    ]
+    cells = [[indent[place] + row[index] for place, index in enumerate(group)] for row in grid.rows]
+    return _Drawn(header, cells, text)
+
+
+def _folded(columns: list[_Drawn], width: int) -> list[_Drawn]:
+    """The widest text columns folded until the table fits, or until folding no longer helps."""
+    while (excess := _total(columns) - width) > 0:
+        widest = max((c for c in columns if c.text), key=lambda c: c.width, default=None)
+        if widest is None or widest.width <= _LEAST_TEXT_WIDTH:
+            break
+        room = max(_LEAST_TEXT_WIDTH, widest.width - excess)
+        cells = [[part for line in lines for part in _fold(line, room)] for lines in widest.cells]
+        header = [part for line in widest.header for part in _fold(line, room)]
+        columns[columns.index(widest)] = _Drawn(header, cells, text=True)
+    return columns
+
+
+def _fold(line: str, room: int) -> list[str]:
+    """The line in parts of at most `room` cells, broken after a space or a mark of punctuation where there is one."""
+    parts, current = [], ""
+    for piece in _BREAKABLE.split(line):
+        if current.strip() and cell_len(current + piece.rstrip()) > room:
+            parts.append(current.rstrip())
+            current = ""
+        current += piece
+        if cell_len(current.rstrip()) > room:
+            *full, current = chop_cells(current, room)
+            parts += full
+    return [*parts, current.rstrip()]
+
+
+def _total(columns: list[_Drawn]) -> int:
+    return sum(column.width for column in columns) + _GAP * (len(columns) - 1)

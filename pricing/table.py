@@ -1,0 +1,102 @@
+"""Reading rows of facts: a CSV file whose every mistake is reported at once, by line and column."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from pricing.errors import PriceError
+
+DATA_FOLDER = Path(__file__).parent / "data"
+
+
+class Row:
+    """One line of a table, whose readers note a mistake and go on with a stand-in, so that none hides another."""
+
+    def __init__(self, cells: dict[str, str], line: int) -> None:
+        self._cells = cells
+        self.line = line
+        self.mistakes: list[str] = []
+
+    def text(self, column: str) -> str:
+        """The cell without surrounding space; empty where it is empty."""
+        return self._cells[column].strip()
+
+    def name(self, column: str) -> str:
+        """A cell that must not be empty."""
+        value = self.text(column)
+        if not value:
+            self.mistakes.append(f"{column} is empty")
+        return value
+
+    def choice(self, column: str, allowed: Sequence[str]) -> str:
+        """A cell that must be one of `allowed`."""
+        value = self.text(column)
+        if value not in allowed:
+            self.mistakes.append(f"{column} {value!r} is none of {', '.join(allowed)}")
+        return value
+
+    def number(self, column: str, *, zero_allowed: bool = False) -> Decimal:
+        """A cell that must be a finite number above zero, or at least zero."""
+        value = self.text(column)
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            number = Decimal("NaN")
+        if not number.is_finite() or number < 0 or (number == 0 and not zero_allowed):
+            wanted = "a number, zero or more" if zero_allowed else "a number above zero"
+            self.mistakes.append(f"{column} {value!r} is not {wanted}")
+            return Decimal(1)
+        return number
+
+    def optional_number(self, column: str) -> Decimal | None:
+        """A cell that may be empty (None: unknown), and otherwise must be a number, zero or more."""
+        return self.number(column, zero_allowed=True) if self.text(column) else None
+
+    def date(self, column: str) -> datetime.date:
+        """A cell that must be a date such as 2026-07-20."""
+        value = self.text(column)
+        try:
+            return datetime.date.fromisoformat(value)
+        except ValueError:
+            self.mistakes.append(f"{column} {value!r} is not a date such as 2026-07-20")
+            return datetime.date.min
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
+    """The rows of a CSV file with exactly these columns, in any order.
+
+    Raises:
+        PriceError: the file cannot be read, has other columns, or has lines of another width.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.reader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PriceError(f"cannot read prices from {path}: {error}") from None
+    header = lines[0] if lines else []
+    if sorted(header) != sorted(columns):
+        missing, unknown = sorted(set(columns) - set(header)), sorted(set(header) - set(columns))
+        raise PriceError(
+            f"{path}: expected the columns {', '.join(columns)}"
+            + (f"; missing: {', '.join(missing)}" if missing else "")
+            + (f"; unknown: {', '.join(unknown)}" if unknown else "")
+        )
+    wrong = [number for number, cells in enumerate(lines[1:], start=2) if len(cells) != len(header)]
+    if wrong:
+        raise PriceError(f"{path}: expected {len(header)} cells on each line; others on {', '.join(map(str, wrong))}")
+    return [Row(dict(zip(header, cells, strict=True)), number) for number, cells in enumerate(lines[1:], start=2)]
+
+
+def refuse_mistakes(path: Path, rows: Sequence[Row]) -> None:
+    """Says all mistakes that were met in reading a file's rows, if any.
+
+    Raises:
+        PriceError: there were some.
+    """
+    told = [f"line {row.line}: {', '.join(row.mistakes)}" for row in rows if row.mistakes]
+    if told:
+        raise PriceError(f"{path}: {'; '.join(told)}")

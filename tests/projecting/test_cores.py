@@ -1,0 +1,140 @@
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploycost.projecting.cores import capacity_on
+from deploycost.records import LoadRecord, Variant
+from pricing.book import Offer
+
+Make = Callable[..., Offer]
+
+
+def on_instance(load: LoadRecord, instance_type: str, **changes: object) -> LoadRecord:
+    environment = load.environment.model_copy(update={"instance_type": instance_type})
+    return load.model_copy(update={"environment": environment, **changes})
+
+
+def test_threads_by_hand(make_variant: Callable[..., Variant], make_offer: Make) -> None:
+    capacity = capacity_on(make_variant(), make_offer(vcpus=Decimal(4)))
+    # 100/s per core x 4 vCPUs x 0.6 of a core x 0.9 for copies; low 90 x 4 x 0.5 x 0.7 x 0.75, high 110 x 4 x 1.4
+    assert capacity.capacity_rps.value == pytest.approx(216.0)
+    assert capacity.capacity_rps.low == pytest.approx(94.5)
+    assert capacity.capacity_rps.high == pytest.approx(616.0)
+    assert capacity.capacity_rps.basis == "assumed"
+    assert capacity.server_copies == 4
+    assert "0.6 (0.5 to 1)" in capacity.reason
+    assert "Test CPU" in capacity.reason
+
+
+def test_a_whole_core_that_was_measured_is_the_same_core(
+    make_variant: Callable[..., Variant], make_offer: Make
+) -> None:
+    capacity = capacity_on(make_variant(), make_offer(vcpus=Decimal(1), vcpu_is="core"))
+    assert capacity.capacity_rps.value == pytest.approx(100.0)
+    assert capacity.capacity_rps.low == pytest.approx(63.0)
+    assert capacity.capacity_rps.high == pytest.approx(154.0)
+    assert capacity.capacity_rps.basis == "assumed"
+
+
+def test_vcpus_that_no_server_fills_are_not_counted(
+    make_variant: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Make
+) -> None:
+    variant = make_variant(load=make_load(server_cores=2))
+    five, four = (capacity_on(variant, make_offer(vcpus=Decimal(count), vcpu_is="core")) for count in (5, 4))
+    assert five.capacity_rps == four.capacity_rps
+    assert five.server_copies == 2
+    half = capacity_on(variant, make_offer(vcpus=Decimal(1), vcpu_is="core"))
+    assert half.capacity_rps.value == pytest.approx(50.0)
+    assert half.server_copies == 1
+
+
+def test_an_unknown_vcpu_is_taken_for_a_thread(make_variant: Callable[..., Variant], make_offer: Make) -> None:
+    unknown = capacity_on(make_variant(), make_offer(vcpu_is=None, cpu_model=None, architecture=None))
+    assert unknown.capacity_rps == capacity_on(make_variant(), make_offer()).capacity_rps
+    assert "an unknown CPU" in unknown.reason
+    assert "taken for a thread" in unknown.reason
+
+
+def test_a_burstable_machine_counts_by_what_it_may_use_for_ever(
+    make_variant: Callable[..., Variant], make_offer: Make
+) -> None:
+    whole = capacity_on(make_variant(), make_offer()).capacity_rps.value
+    burstable = capacity_on(make_variant(), make_offer(sustained_cpu_ratio=Decimal("0.2")))
+    assert whole is not None
+    assert burstable.capacity_rps.value == pytest.approx(0.2 * whole)
+    assert "burstable" in burstable.reason
+
+
+def test_an_accelerator_is_unknown_until_measured(
+    make_variant: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Make
+) -> None:
+    offer = make_offer(instance_type="g4dn.xlarge", accelerator_name="T4", accelerator_count=Decimal(1))
+    unknown = capacity_on(make_variant(), offer)
+    assert unknown.capacity_rps.value is None
+    assert unknown.load is None
+    assert "T4 was not measured" in unknown.reason
+    measured = on_instance(make_load(500.0, 480.0, 520.0), "g4dn.xlarge")
+    known = capacity_on(make_variant(elsewhere=(measured,)), offer)
+    assert known.capacity_rps == measured.capacity_rps
+    assert known.capacity_rps.basis == "measured"
+    assert known.load == measured
+    assert capacity_on(make_variant(elsewhere=(measured,)), make_offer()).capacity_rps.value == pytest.approx(108.0)
+
+
+def test_another_architecture_is_unknown(
+    make_variant: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Make
+) -> None:
+    arm = make_offer(instance_type="c7g.large", cpu_model="Graviton3", architecture="arm64", vcpu_is="core")
+    unknown = capacity_on(make_variant(), arm)
+    assert unknown.capacity_rps.value is None
+    assert "measured on x86_64, and Graviton3 is arm64" in unknown.reason
+    load = make_load()
+    on_arm = load.environment.model_copy(update={"platform": "Linux aarch64"})
+    known = capacity_on(make_variant(load=load.model_copy(update={"environment": on_arm})), arm)
+    assert known.capacity_rps.value == pytest.approx(2 * 100 * 0.9)
+
+
+def test_the_last_record_from_a_machine_counts(
+    make_variant: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Make
+) -> None:
+    early = on_instance(make_load(10.0), "aws-x.large", finished_at="2026-01-01T00:00:00+00:00")
+    late = on_instance(make_load(20.0), "X.Large", finished_at="2026-02-01T00:00:00+00:00")
+    assert capacity_on(make_variant(elsewhere=(late, early)), make_offer()).load == late
+
+
+def test_a_variant_that_was_not_load_tested(make_variant: Callable[..., Variant], make_offer: Make) -> None:
+    capacity = capacity_on(make_variant(load=None), make_offer())
+    assert capacity.capacity_rps.value is None
+    assert capacity.reason == "unknown: not load-tested; run 'deploycost loadtest full.onnx-int8'"
+
+
+def test_a_missing_interval_still_gets_the_assumption(
+    make_variant: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Make
+) -> None:
+    variant = make_variant(load=make_load(100.0, None, None))
+    capacity = capacity_on(variant, make_offer(vcpus=Decimal(1), vcpu_is="core"))
+    assert (capacity.capacity_rps.low, capacity.capacity_rps.high) == pytest.approx((70.0, 140.0))
+
+
+@given(vcpus=st.integers(1, 128), more=st.integers(1, 128), cores=st.integers(1, 8))
+def test_more_vcpus_never_carry_less_than_the_interval_says(
+    make_variant: Callable[..., Variant],
+    make_load: Callable[..., LoadRecord],
+    make_offer: Make,
+    vcpus: int,
+    more: int,
+    cores: int,
+) -> None:
+    variant = make_variant(load=make_load(server_cores=cores))
+    small, large = (capacity_on(variant, make_offer(vcpus=Decimal(n))).capacity_rps for n in (vcpus, vcpus + more))
+    for figure in (small, large):
+        assert figure.low is not None
+        assert figure.value is not None
+        assert figure.high is not None
+        assert figure.low <= figure.value <= figure.high
+    assert small.high is not None
+    assert large.high is not None
+    assert small.high <= large.high * (1 + 1e-12)
