@@ -169,7 +169,7 @@ def _split(rows: LabelledTexts, names: Sequence[str], seed: int) -> tuple[Labell
     if size < MIN_ROWS_PER_CLASS:
         name = names[[len(members) for members in classes].index(size)]
         raise UserError(f"class {name!r} has {size} distinct texts, {MIN_ROWS_PER_CLASS} are needed for a test split")
-    draw = Random(seed)  # noqa: S311 - a reproducible split, not a secret
+    draw = Random(seed)
     test_size = max(1, round(TEST_RATIO * size))
     train_rows: list[int] = []
     test_rows: list[int] = []
@@ -206,7 +206,7 @@ def _balanced_rows(rows: LabelledTexts, names: Sequence[str], wanted: int, seed:
             f"--train-rows {wanted}: expected {len(names)} (one per class) to {most} (as many of each of {len(names)} "
             f"classes; the smallest, {names[smallest]!r}, has {len(classes[smallest])})"
         )
-    draw = Random(seed)  # noqa: S311
+    draw = Random(seed)
     per_class, extra = divmod(wanted, len(names))
     return sorted(
         row for at, members in enumerate(classes) for row in _shuffled(members, draw)[: per_class + (at < extra)]
@@ -217,7 +217,7 @@ def _stratified_rows(rows: LabelledTexts, names: Sequence[str], wanted: int, see
     """Positions of `wanted` rows, classes in the proportions they have (to within one row)."""
     if not len(names) <= wanted <= len(rows):
         raise UserError(f"--test-rows {wanted}: expected {len(names)} (one per class) to {len(rows)} (all there are)")
-    draw = Random(seed)  # noqa: S311
+    draw = Random(seed)
     by_class = [row for members in _by_class(rows, range(len(rows)), len(names)) for row in _shuffled(members, draw)]
     # Every (len/wanted)-th row of the rows sorted by class: systematic sampling.
     return sorted(by_class[(2 * at + 1) * len(rows) // (2 * wanted)] for at in range(wanted))

@@ -70,7 +70,7 @@ class _Draw:
     """Choices made from `Random.random()` alone."""
 
     def __init__(self, seed: int) -> None:
-        self._random = Random(seed)  # noqa: S311 - reproducible text, not a secret
+        self._random = Random(seed)
 
     def chance(self, ratio: float) -> bool:
         return self._random.random() < ratio

@@ -89,6 +89,11 @@ class QuoteSpec(Frozen):
     max_accuracy_drop: float = Field(default=0.01, ge=0, le=1)
     llm_api: str = "gpt-5-nano"
 
+    @field_validator("clouds", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:  # noqa: ANN401 - raw user input
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
 
 class Experiment(Frozen):
     """One run: the same base model, tuned by each method, as each artifact, under one load and price question."""

@@ -9,21 +9,29 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
 
 from deploycost.base_model import LocatedModel, locate_model
 from deploycost.dataset import Dataset, load_dataset
+from deploycost.environment import MachineFacts, machine_facts, usable_cores
 from deploycost.errors import DeploycostError, NoAnswer, UserError
 from deploycost.experiment import ArtifactName, Experiment, Frozen, MethodName
-from deploycost.records import ExportRecord, LoadRecord, RecordType, TuningRecord, Variant, read_record
+from deploycost.records import ExportRecord, LoadRecord, RecordType, TuningRecord, Variant, read_record, write_record
 from deploycost.units import MIB
-from deploycost.workspace import Run, fingerprint, require_space
+from deploycost.workspace import Run, fingerprint, require_space, write_text
 from serving.bundle import BundleError, open_bundle
 
+if TYPE_CHECKING:
+    from deploycost.benchmarking.loadtest import LoadSubject
+
 # Of the rules by which stages work: raised when a change of ours makes their earlier results stale.
-_TUNING_RULES, _EXPORT_RULES = 1, 1
+_TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 1, 1, 1
+# Enough texts for their lengths to be like the task's; the load test repeats them in a seeded order.
+LOAD_TEXTS = 500
 # A method's adapter, two bundles and their unfinished copies; a full fine-tune of a large encoder needs more.
 _SPACE_PER_METHOD_BYTES = 600 * MIB
 
@@ -52,6 +60,21 @@ class Material:
 
     dataset: Dataset
     base: LocatedModel
+
+
+@dataclass(frozen=True)
+class LoadBench:
+    """What every load test of a run shares: the texts to send, and the machine."""
+
+    texts: tuple[str, ...]
+    machine: MachineFacts
+
+
+def load_bench(dataset: Dataset, seed: int, instance_type: str | None = None) -> LoadBench:
+    """The bench for a data set: a seeded sample of its test texts, of the task's own length distribution."""
+    texts = dataset.test.texts
+    sample = Random(seed).sample(texts, min(LOAD_TEXTS, len(texts)))
+    return LoadBench(tuple(sample), machine_facts(instance_type))
 
 
 def gather(experiment: Experiment) -> Material:
@@ -136,7 +159,7 @@ def finished(path: Path, kind: type[RecordType], mark: str) -> RecordType | None
     return record if getattr(record, "fingerprint", None) == mark else None
 
 
-def variants(run: Run) -> list[Variant]:
+def variants_of(run: Run) -> list[Variant]:
     """All finished variants of a run, each with its load record if it has one.
 
     Raises:
@@ -153,6 +176,62 @@ def variants(run: Run) -> list[Variant]:
             load = None  # of an earlier bundle
         found.append(Variant(tuning=read_record(tuning_path, TuningRecord), export=export, load=load))
     return found
+
+
+def load_test(
+    run: Run, experiment: Experiment, chosen: Sequence[Variant], bench: LoadBench, say: Say, *, again: bool = False
+) -> list[LoadRecord]:
+    """Load-tests variants one after another and keeps each record as soon as it is made.
+
+    One that was tested before on the same question is kept, unless `again`.
+
+    Raises:
+        UserError: a bundle is damaged.
+        LoadTestFailed: the endpoint or the client failed; earlier records stay as they were.
+    """
+    from deploycost.benchmarking.loadtest import measure
+
+    records = []
+    for number, variant in enumerate(chosen, 1):
+        path = run.artifact_folder(variant.tuning.slug, variant.export.artifact) / "load.json"
+        mark = fingerprint(
+            _LOAD_RULES,
+            variant.export.bundle_digest,
+            experiment.load.model_dump(mode="json"),
+            bench.machine.instance_type,
+        )
+        record = None if again else finished(path, LoadRecord, mark)
+        if record is None:
+            say(f"{variant.name}: load test {number} of {len(chosen)}")
+            subject = _subject(path.with_name("bundle"), variant, bench.texts, mark)
+            seed = experiment.training.seed
+            record = measure(subject, experiment.load, bench.machine, seed, say)
+            write_text(path, write_record(record))
+        else:
+            say(f"{variant.name}: load-tested before, kept")
+        records.append(record)
+    return records
+
+
+def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark: str) -> LoadSubject:
+    from deploycost.benchmarking.loadtest import LoadSubject
+    from serving.classifier import Classifier
+
+    try:
+        bundle = open_bundle(bundle_folder)
+        classifier = Classifier(bundle, threads=len(usable_cores()))
+    except BundleError as error:
+        raise UserError(str(error)) from None
+    answers = classifier.predict(texts)
+    return LoadSubject(
+        variant=variant.name,
+        bundle_folder=bundle_folder,
+        bundle_digest=bundle.digest,
+        texts=texts,
+        expected_labels=tuple(answer.label for answer in answers),
+        mean_tokens=sum(answer.tokens for answer in answers) / len(answers),
+        fingerprint=mark,
+    )
 
 
 def _work(job: WorkerJob) -> None:

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from deploycost.environment import MachineFacts
 from deploycost.errors import UserError
-from deploycost.units import HOURS_PER_MONTH
 
 FORMAT_VERSION = 1
 Basis = Literal["measured", "projected", "assumed"]
@@ -274,69 +273,6 @@ class Quote(Record):
     meets_slo: bool | None
     price_source: str
     price_date: str
-
-
-class Traffic(Record):
-    """How many requests are to be served, and how unevenly they come."""
-
-    requests_per_month: int
-    peak_to_mean_ratio: float
-
-
-class Policy(Record):
-    """How a fleet is sized: planning utilisation of a replica, spare replicas (N+1), hours that a month is billed."""
-
-    utilisation_ratio: float = 0.7
-    spare_replicas: int = 1
-    hours_per_month: int = HOURS_PER_MONTH
-
-
-class QuoteSheet(Record):
-    """All quotes of one question, cheapest planned price first, unknown last: `runs/NAME/quotes/*.json`."""
-
-    format_version: int = FORMAT_VERSION
-    quotes: tuple[Quote, ...]
-    traffic: Traffic
-    policy: Policy
-    slo_p95_ms: float
-    warnings: tuple[str, ...] = ()
-
-
-class Recommendation(Record):
-    """The cheapest quote that holds what was asked, why it was chosen, and what came next."""
-
-    choice: Quote
-    reason: str
-    runners_up: tuple[Quote, ...]
-    min_accuracy: float
-    # False where the price intervals of the choice and the next variant overlap: either may be the cheaper.
-    distinguishable: bool
-
-
-class Return(Record):
-    """What choosing one deployment over an alternative brings. None is `not reached`, never zero.
-
-    `one_off_usd` is training and export at the price of the chosen machine; `payback_months` is that over the monthly
-    saving; `npv_usd` discounts the savings of the horizon monthly; `roi_ratio` is (savings - one-off) / one-off over
-    the horizon; `break_even_requests_per_month` is the smallest volume at which the choice is cheaper, on the staircase
-    of whole replicas.
-    """
-
-    alternative: str
-    alternative_kind: Literal["variant", "api"]
-    alternative_monthly_usd: Figure
-    alternative_source: str
-    choice_monthly_usd: Figure
-    one_off_usd: Figure
-    monthly_saving_usd: Figure
-    payback_months: Figure
-    npv_usd: Figure
-    roi_ratio: Figure
-    break_even_requests_per_month: Figure
-    stays_cheaper_above_break_even: bool | None
-    horizon_months: int
-    annual_discount_ratio: float
-    assumptions: tuple[str, ...] = ()
 
 
 RecordType = TypeVar("RecordType", bound=Record)

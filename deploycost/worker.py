@@ -57,7 +57,9 @@ def _work(job: WorkerJob) -> None:
     run = Run(job.run_folder)
     dataset = load_dataset(job.experiment.dataset, job.experiment.training.seed)
     tuning = _tuned(run, job, dataset)
-    due: list[ArtifactName] = [n for n in ARTIFACTS if n in job.experiment.artifacts and not export_is_done(run, tuning, n)]
+    due: list[ArtifactName] = [
+        n for n in ARTIFACTS if n in job.experiment.artifacts and not export_is_done(run, tuning, n)
+    ]
     if not due:
         return
     refused = []

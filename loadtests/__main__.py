@@ -19,12 +19,11 @@ GRACE_S = 10.0
 
 def main() -> None:
     """Serve probes until stdin ends."""
-    from loadtests.locustfile import EndpointUser, probe_finished  # first: it patches what is imported after it
-
     import gevent
     from gevent.queue import Empty, Queue
     from locust.env import Environment
 
+    from loadtests.locustfile import EndpointUser, probe_finished
     from loadtests.plan import ProbePlan
     from loadtests.result import ProbeResult, write_result
     from loadtests.workload import read_texts
@@ -33,7 +32,9 @@ def main() -> None:
     runner = environment.create_local_runner()
     lines: Queue[bytes] = Queue()
     results: Queue[ProbeResult] = Queue()
-    probe_finished.add_listener(lambda result: results.put(result))
+
+    def collect(result: ProbeResult) -> None:
+        results.put(result)
 
     def read() -> None:
         pool = gevent.get_hub().threadpool
@@ -54,6 +55,7 @@ def main() -> None:
         finally:
             runner.stop()
 
+    probe_finished.add_listener(collect)
     gevent.spawn(read)
     print('{"event": "ready"}', flush=True)
     while True:

@@ -10,8 +10,8 @@ NS_PER_S = 1_000_000_000
 def arrival_offsets_ns(arrivals: str, rate_rps: float, seconds: float, seed: int) -> list[int]:
     """Offsets in nanoseconds from the start, ascending, `rate_rps * seconds` of them, all within `seconds`.
 
-    `poisson` draws each offset uniformly: that is a Poisson process given its number of arrivals (Kingman, Poisson
-    Processes, 1993, section 2.4). The number is fixed because the chance in it, 5 % at 400 arrivals, would be an error of the
+    `poisson` draws each offset uniformly: a Poisson process given its number of arrivals (Kingman, Poisson Processes,
+    1993, section 2.4). The number is fixed because chance in it, 5 % at 400 arrivals, would be an error of the
     offered rate. `constant` spaces them evenly, the first half a gap after the start.
     """
     number = max(1, round(rate_rps * seconds))

@@ -183,7 +183,7 @@ def _contradictions(manifest: Manifest) -> list[str]:
 
 def _is_plain_name(name: str) -> bool:
     """Whether `name` is a file name and nothing else, on any system."""
-    return name not in ("", ".", "..") and not set(name) & set('/\\:\0')
+    return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
 def _damages(folder: Path, manifest: Manifest) -> list[str]:

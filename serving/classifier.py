@@ -13,9 +13,8 @@ from tokenizers import Tokenizer
 from serving.bundle import Bundle, open_bundle
 from serving.engines import ENGINES
 from serving.errors import BundleError, EngineError
+from serving.limits import DEFAULT_BATCH
 
-# On one core 4 to 16 texts run alike, 32 a tenth slower: the working set outgrows the cache.
-DEFAULT_BATCH: Final = 8
 # On a core a padding token costs as much as any other, and a batch saves little: measured on a 6-layer int8 encoder and
 # real news texts, waves of 8 padded freely ran at 0.7 of the rate of one text at a time, and at 1.03 with this limit.
 MAX_PADDING_RATIO: Final = 0.1
@@ -125,7 +124,9 @@ class Classifier:
         except EngineError as error:
             raise BundleError(f"{model} fails on two short texts: {error}") from None
         if shape != (len(encoded), len(labels)):
-            raise BundleError(f"{model} answers {shape} for {len(encoded)} texts, but the bundle names {len(labels)} labels")
+            raise BundleError(
+                f"{model} answers {shape} for {len(encoded)} texts, but the bundle names {len(labels)} labels"
+            )
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

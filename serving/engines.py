@@ -31,7 +31,7 @@ class OnnxRuntimeEngine:
 
     def __init__(self, model_path: Path, threads: int) -> None:
         import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as faults
+        import onnxruntime.capi.onnxruntime_pybind11_state as faults
 
         self._faults = (  # they share no base class of their own
             faults.Fail,

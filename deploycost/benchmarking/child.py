@@ -35,6 +35,7 @@ class Child:
     def __init__(self, name: str, module: Sequence[str], cores: Sequence[int]) -> None:
         pinned = ",".join(map(str, cores)) or "-"
         self.name = name
+        self._stopped = False
         self._lines: Queue[str | None] = Queue()
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._process = subprocess.Popen(
@@ -109,6 +110,9 @@ class Child:
 
     def stop(self) -> None:
         """Ask the process and its children to end, then end them; safe to call twice."""
+        if self._stopped:
+            # Its number may be another process's by now.
+            return
         try:
             self._signal(signal.SIGTERM)
             self._process.wait(timeout=STOP_DEADLINE_S)
@@ -118,6 +122,7 @@ class Child:
             # Also after a second Ctrl-C during the wait, and for children that outlived their parent.
             self._signal(signal.SIGKILL)
             self._process.wait()
+            self._stopped = True
             self._close()
 
     def _signal(self, number: signal.Signals) -> None:

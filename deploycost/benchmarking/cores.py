@@ -61,8 +61,35 @@ def kernel_s(cores: tuple[int, ...]) -> float:
         return median(_timed_hash(content) for _ in range(_KERNEL_REPEATS))
 
 
-def steal_s() -> float | None:
-    """Core-seconds that the hypervisor has given to others since boot, or None where it does not tell."""
+@dataclass(frozen=True)
+class HostState:
+    """How the machine behaved meanwhile: change of its speed, and share of CPU time that its host took, if told."""
+
+    duration_s: float
+    drift_ratio: float
+    steal_ratio: float | None
+
+
+class HostWatch:
+    """Watches the machine from its construction until `finish`; the cores must be idle at both moments."""
+
+    def __init__(self, cores: tuple[int, ...]) -> None:
+        self._cores, self._start_s = cores, time.perf_counter()
+        self._kernel_s, self._steal_s = kernel_s(cores), _steal_s()
+
+    def finish(self) -> HostState:
+        """What was seen since."""
+        duration_s, steal_s = time.perf_counter() - self._start_s, _steal_s()
+        stolen_s = None if steal_s is None or self._steal_s is None else steal_s - self._steal_s
+        return HostState(
+            duration_s=duration_s,
+            drift_ratio=abs(kernel_s(self._cores) / self._kernel_s - 1),
+            steal_ratio=None if stolen_s is None else stolen_s / (duration_s * (psutil.cpu_count() or 1)),
+        )
+
+
+def _steal_s() -> float | None:
+    # Linux only; psutil leaves the field out elsewhere.
     return getattr(psutil.cpu_times(), "steal", None)
 
 

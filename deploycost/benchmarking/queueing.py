@@ -24,7 +24,7 @@ def guess_capacity_rps(
     drawn from `service_s`, scaled so that the server is saturated at `saturation_rps`; what a lone request takes
     beyond that, on the wire and in parallel, is added to each answer's time.
     """
-    source = Random(0)  # noqa: S311 - a simulation, not a secret
+    source = Random(0)
     mean_s = sum(service_s) / len(service_s)
     scale = 1 / (saturation_rps * mean_s)
     drawn = [source.choice(service_s) for _ in range(_ARRIVALS)]

@@ -66,6 +66,16 @@ class Sampler:
         inside = [s.memory_bytes for s in samples if any(start <= s.at_s <= end for start, end in busy)]
         return MemoryUse(idle=used[0], at_capacity=max(inside, default=used[-1]), peak=max(used))
 
+    def cpu_ratio(self, busy: list[tuple[float, float]], cores: int) -> float | None:
+        """The share of `cores` in use during the `busy` periods, or None where no period holds two samples."""
+        used_s = passed_s = 0.0
+        for start, end in busy:
+            inside = [sample for sample in self._samples if start <= sample.at_s <= end]
+            if len(inside) > 1:
+                used_s += inside[-1].cpu_s - inside[0].cpu_s
+                passed_s += inside[-1].at_s - inside[0].at_s
+        return used_s / passed_s / cores if passed_s else None
+
     def _run(self) -> None:
         with on_cores(self._cores):
             while (sample := sample_tree(self._pid)) is not None:

@@ -18,13 +18,13 @@ from deploycost.records import CurvePoint, Figure
 from deploycost.stats import isotonic
 
 # The first step away from the estimate; each further step in the same direction squares it.
-FIRST_STEP = 1.15
+FIRST_STEP = 1.08
 # A rate this far below the estimate leaves the queue empty: what fails there fails for its service time.
 FLOOR_RATIO = 1 / 32
 CEILING_RATIO = 32
 LONGEST_PROBE_S = 120.0
 # A slow endpoint needs long probes: it gets the time for this many, however small the budget.
-PROBES_AT_LEAST = 6
+PROBES_AT_LEAST = 5
 # A search without a rate that passes and one that fails has no answer yet; it may overdraw its budget so far.
 OVERDRAFT_RATIO = 1.0
 # Far beyond the limit, how far says nothing more about where the limit is.
@@ -36,7 +36,8 @@ class Precision:
     """How long a search may take, and how fine its answer should be.
 
     A probe lasts `probe_s`, or longer until it holds `requests`; `resolution` is the ratio of the failing to the
-    passing rate at which the gap is narrow enough.
+    passing rate at which the gap is narrow enough, `replicates` how often both are probed. `curve_ratios` are shares
+    of the capacity that are probed afterwards, for the latency at the rates that users plan for.
     """
 
     budget_s: float
@@ -45,12 +46,14 @@ class Precision:
     warmup_s: float
     resolution: float
     replicates: int
+    curve_ratios: tuple[float, ...]
 
 
+# How far off these are on queues whose capacity is known: see the tests of this module.
 PRECISIONS: dict[PrecisionGoal, Precision] = {
-    "quick": Precision(budget_s=14, probe_s=2, requests=110, warmup_s=0.5, resolution=1.06, replicates=1),
-    "normal": Precision(budget_s=50, probe_s=4, requests=200, warmup_s=1, resolution=1.04, replicates=2),
-    "tight": Precision(budget_s=170, probe_s=10, requests=400, warmup_s=1.5, resolution=1.02, replicates=3),
+    "quick": Precision(11, 2.5, 110, warmup_s=1, resolution=1.05, replicates=2, curve_ratios=(0.7,)),
+    "normal": Precision(40, 5, 200, warmup_s=1.5, resolution=1.04, replicates=3, curve_ratios=(0.4, 0.7)),
+    "tight": Precision(160, 12, 300, warmup_s=2.5, resolution=1.03, replicates=5, curve_ratios=(0.2, 0.4, 0.7)),
 }
 
 

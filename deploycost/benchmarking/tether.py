@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
         if os.getppid() != parent:
             # The parent died before it could be watched.
             sys.exit(1)
-    os.execv(program[0], program)
+    os.execv(program[0], program)  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":

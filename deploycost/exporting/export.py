@@ -22,7 +22,7 @@ from deploycost.models.base import find_base, load_tokenizer
 from deploycost.models.scoring import compare, score
 from deploycost.records import ExportRecord, Parity, TuningRecord
 from deploycost.units import percent
-from serving.bundle import Bundle, BundleManifest, seal_bundle
+from serving.bundle import Bundle, Manifest, seal_bundle
 from serving.classifier import Classifier
 
 _MODEL_FILE, _TOKENIZER_FILE = "model.onnx", "tokenizer.json"
@@ -118,7 +118,7 @@ def _write_bundle(trained: TrainedModel, artifact: Artifact, variant: str, folde
     pad = trained.tokenizer.pad_token_id
     return seal_bundle(
         folder,
-        BundleManifest(
+        Manifest(
             variant=variant,
             labels=trained.tuning.label_names,
             engine=artifact.engine,

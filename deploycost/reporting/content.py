@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploycost.records import FORMAT_VERSION, Record, TuningRecord, Variant
+from deploycost.records import FORMAT_VERSION, LoadRecord, Quote, Record, TuningRecord, Variant
 from deploycost.verdicts import QuoteSheet, Recommendation, Return
 
 NO_QUOTES = "nothing was priced yet: quote the variants first with 'deploycost quote'"
 GENERATED_WARNING = (
-    "The data set is generated. Accuracy on generated data says nothing about your task: compare methods, speed, memory "
-    "and cost here, and measure accuracy on your own texts with --dataset."
+    "The data set is generated. Accuracy on generated data says nothing about your task: compare methods, speed, "
+    "memory and cost here, and measure accuracy on your own texts with --dataset."
 )
 
 
@@ -51,3 +51,24 @@ class ReportContent(Record):
 def tunings(variants: tuple[Variant, ...]) -> tuple[TuningRecord, ...]:
     """Each fine-tuned model once, in the order of its first artifact."""
     return tuple({variant.tuning.slug: variant.tuning for variant in variants}.values())
+
+
+def peak_training_bytes(tuning: TuningRecord) -> int:
+    """Peak memory of training: that of the GPU where there was one, else that of the process."""
+    return tuning.peak_memory_bytes if tuning.peak_gpu_memory_bytes is None else tuning.peak_gpu_memory_bytes
+
+
+def cheapest_quotes(content: ReportContent) -> list[Quote]:
+    """Each variant's first quote with a price and an accuracy: the sheet is in the order of cost."""
+    cheapest: dict[str, Quote] = {}
+    for quote in content.sheet.quotes if content.sheet else ():
+        if quote.usd_per_million.planned.value is not None and quote.accuracy.value is not None:
+            cheapest.setdefault(quote.variant, quote)
+    return list(cheapest.values())
+
+
+def loads_by_capacity(content: ReportContent) -> list[LoadRecord]:
+    """The load tests, that of the chosen variant first, then from the highest capacity down."""
+    chosen = content.chosen.name if content.chosen else ""
+    loads = [variant.load for variant in content.variants if variant.load]
+    return sorted(loads, key=lambda load: (load.variant != chosen, -(load.capacity_rps.value or 0.0)))

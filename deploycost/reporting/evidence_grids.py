@@ -57,9 +57,7 @@ def checks(variants: Sequence[Variant], chosen: Variant | None) -> Grid:
             if check.ok and chosen is not None and variant.name != chosen.name:
                 continue
             held = "held" if check.ok else "FAILED"
-            rows.append(
-                (variant.name, check.name, held, number(check.value), number(check.limit), check.explanation)
-            )
+            rows.append((variant.name, check.name, held, number(check.value), number(check.limit), check.explanation))
     columns = (
         Column("variant", text=True),
         Column("check", text=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploycost.records import CurvePoint, LoadRecord, Quote, TuningRecord, Variant
-from deploycost.reporting.content import GENERATED_WARNING, tunings
+from deploycost.reporting.content import peak_training_bytes, tunings
 from deploycost.reporting.grid import Column, Grid
 from deploycost.reporting.literature import DOLLAR_CAVEAT, SETTING, PublishedMethod, published
 from deploycost.reporting.wording import (
@@ -23,12 +23,12 @@ from deploycost.verdicts import QuoteSheet
 SHOWN_QUOTES = 20
 # Where latency is read off a curve: the load that fleets are planned for unless told otherwise.
 PLANNED_LOAD_RATIO = 0.7
+_GENERATED_NOTE = "Generated data: the accuracy says nothing about your task."
 _GB = 1e9
 _NOT_CERTIFIED_MARK = "!"
 
 _METHOD_COLUMNS = (
     Column("method", text=True),
-    Column("figures of", text=True),
     Column("accuracy %", "acc.\n%"),
     Column("F1 %", "F1\n%"),
     Column("precision %", "prec.\n%"),
@@ -101,11 +101,11 @@ def artifacts(variants: Sequence[Variant], load_ratio: float = PLANNED_LOAD_RATI
 def load_curve(load: LoadRecord) -> Grid:
     """Every probe of one load test, by rate: open loop, latency from the moment a request was due."""
     rows = tuple(_curve_row(point) for point in sorted(load.curve, key=lambda point: point.rate_rps))
-    capacity = marked(load.capacity_rps)
-    spread = interval(load.capacity_rps)
+    capacity, spread = marked(load.capacity_rps), interval(load.capacity_rps)
+    verdict = "certified" if load.certificate.certified else "NOT certified"
     notes = (
         f"Capacity {capacity}{f' ({spread})' if spread else ''} rps within p95 {number(load.slo.p95_ms)} ms and "
-        f"{percent(load.slo.max_error_ratio)} errors; {'certified' if load.certificate.certified else 'NOT certified'}.",
+        f"{percent(load.slo.max_error_ratio)} errors; {verdict}.",
         f"{UNKNOWN_MARK}: too few samples to name the percentile.",
     )
     return Grid(f"Load curve of {load.variant}", _CURVE_COLUMNS, rows, notes)
@@ -145,14 +145,12 @@ def point_at(load: LoadRecord, ratio: float) -> CurvePoint | None:
 
 def _method_row(tuning: TuningRecord, cheapest: Quote | None) -> tuple[str, ...]:
     scores = tuning.scores
-    memory = tuning.peak_memory_bytes if tuning.peak_gpu_memory_bytes is None else tuning.peak_gpu_memory_bytes
     shares = (scores.accuracy, scores.macro_f1, scores.precision, scores.recall)
     return (
         tuning.slug,
-        "this run",
         *(percent_number(share, 2) for share in shares),
         number(tuning.training_s / 60),
-        f"{memory / _GB:.2f}",
+        f"{peak_training_bytes(tuning) / _GB:.2f}",
         marked(cheapest.usd_per_million.planned, 1e-6) if cheapest else UNKNOWN_MARK,
     )
 
@@ -160,8 +158,7 @@ def _method_row(tuning: TuningRecord, cheapest: Quote | None) -> tuple[str, ...]
 def _published_row(row: PublishedMethod) -> tuple[str, ...]:
     percents = (row.accuracy_percent, row.f1_percent, row.precision_percent, row.recall_percent)
     return (
-        row.name,
-        "literature",
+        "  literature",
         *(f"{value:.2f}" for value in percents),
         number(row.training_min, 2),
         f"{row.memory_gb:.2f}",
@@ -233,8 +230,8 @@ def _quote_columns(shown: Sequence[Quote]) -> tuple[Column, ...]:
         Column("$/month"),
         Column("machines", below=True),
         Column("p95 ms"),
-        Column("fits", text=True),
-        Column("SLO", text=True, below=True),
+        Column("fits"),
+        Column("SLO", below=True),
     )
 
 
@@ -275,4 +272,4 @@ def _places(shown: Sequence[Quote]) -> str:
 
 
 def _accuracy_note(variants: Sequence[Variant]) -> tuple[str, ...]:
-    return (GENERATED_WARNING,) if any(variant.tuning.dataset_generated for variant in variants) else ()
+    return (_GENERATED_NOTE,) if any(variant.tuning.dataset_generated for variant in variants) else ()

@@ -22,8 +22,8 @@ from deploycost.verdicts import QuoteSheet, Recommendation, Return
 
 DEFAULT_WIDTH = 80
 _GAP = 2
-_LEAST_TEXT_WIDTH = 12
-_BREAKABLE = re.compile(r"(?<=[ .,:/_-])")
+_LEAST_TEXT_WIDTH = 8
+_AFTER_PUNCTUATION = re.compile(r"(?<=[.,:/_-])")
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,21 @@ def draw(grid: Grid, width: int = DEFAULT_WIDTH) -> Table:
         caption_style="",
         box=box.SIMPLE_HEAD,
         show_edge=False,
-        pad_edge=False,
-        padding=(0, _GAP - 1, 0, 0),
+        padding=0,
     )
-    for column in columns:
+    for index, column in enumerate(columns):
+        # The box sets one space between columns; the rest of the gap goes before the text of all but the first.
+        gap = " " * (_GAP - 1) if index else ""
         justify = "left" if column.text else "right"
-        table.add_column(Text("\n".join(column.header)), justify=justify, no_wrap=True, min_width=column.width)
+        table.add_column(_cell(column.header, gap), justify=justify, no_wrap=True, min_width=column.width + len(gap))
     for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*(Text("\n".join(lines)) for lines in cells))
+        table.add_row(*(_cell(lines, " " * (_GAP - 1) if index else "") for index, lines in enumerate(cells)))
     return table
+
+
+def _cell(lines: list[str], gap: str) -> Text:
+    # Text, not str: what users named things is not markup.
+    return Text("\n".join(gap + line for line in lines))
 
 
 def _side_by_side(grid: Grid) -> list[_Drawn]:
@@ -140,28 +146,45 @@ def _stack(grid: Grid, group: list[int]) -> _Drawn:
 def _folded(columns: list[_Drawn], width: int) -> list[_Drawn]:
     """The widest text columns folded until the table fits, or until folding no longer helps."""
     while (excess := _total(columns) - width) > 0:
-        widest = max((c for c in columns if c.text), key=lambda c: c.width, default=None)
-        if widest is None or widest.width <= _LEAST_TEXT_WIDTH:
+        by_width = sorted((column for column in columns if column.text), key=lambda column: -column.width)
+        if not by_width or by_width[0].width <= _LEAST_TEXT_WIDTH:
             break
-        room = max(_LEAST_TEXT_WIDTH, widest.width - excess)
-        cells = [[part for line in lines for part in _fold(line, room)] for lines in widest.cells]
-        header = [part for line in widest.header for part in _fold(line, room)]
-        columns[columns.index(widest)] = _Drawn(header, cells, text=True)
+        # Never below the next widest at once, so that the loss is shared.
+        next_widest = by_width[1].width if len(by_width) > 1 else 0
+        room = max(_LEAST_TEXT_WIDTH, by_width[0].width - excess, next_widest - 1)
+        columns[columns.index(by_width[0])] = _fold_column(by_width[0], room)
     return columns
 
 
+def _fold_column(column: _Drawn, room: int) -> _Drawn:
+    header = [part for line in column.header for part in _fold(line, room)]
+    cells = [[part for line in lines for part in _fold(line, room)] for lines in column.cells]
+    return _Drawn(header, cells, column.text)
+
+
 def _fold(line: str, room: int) -> list[str]:
-    """The line in parts of at most `room` cells, broken after a space or a mark of punctuation where there is one."""
-    parts, current = [], ""
-    for piece in _BREAKABLE.split(line):
-        if current.strip() and cell_len(current + piece.rstrip()) > room:
-            parts.append(current.rstrip())
-            current = ""
-        current += piece
-        if cell_len(current.rstrip()) > room:
-            *full, current = chop_cells(current, room)
-            parts += full
-    return [*parts, current.rstrip()]
+    """The line in parts of at most `room` cells: between words, else after punctuation, else anywhere."""
+    body = line.lstrip(" ")
+    indent = line[: len(line) - len(body)]
+    room -= len(indent)
+    parts = [""]
+    for word in body.split(" "):
+        joined = f"{parts[-1]} {word}" if parts[-1] else word
+        if cell_len(joined) <= room:
+            parts[-1] = joined
+        else:
+            parts += _fold_word(word, room)
+    return [indent + part for part in parts if part] or [line]
+
+
+def _fold_word(word: str, room: int) -> list[str]:
+    parts = [""]
+    for piece in _AFTER_PUNCTUATION.split(word) if cell_len(word) > room else [word]:
+        if cell_len(parts[-1] + piece) <= room:
+            parts[-1] += piece
+        else:
+            parts += chop_cells(piece, room)
+    return parts
 
 
 def _total(columns: list[_Drawn]) -> int:

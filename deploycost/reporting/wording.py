@@ -29,11 +29,14 @@ def marked(figure: Figure, scale: float = 1.0) -> str:
 
 
 def interval(figure: Figure, scale: float = 1.0) -> str:
-    """The figure's interval times `scale`: `88.2-99.4`, `-3 to 5` where it may be negative, or nothing."""
+    """The figure's interval times `scale`: `88.2-99.4`, `-3 to 5` where it may be negative, or nothing where it has
+    none or where its ends are written alike."""
     if figure.value is None or figure.low is None or figure.high is None:
         return ""
-    joint = " to " if figure.low < 0 else "-"
-    return f"{number(figure.low * scale)}{joint}{number(figure.high * scale)}"
+    low, high = number(figure.low * scale), number(figure.high * scale)
+    if low == high == number(figure.value * scale):
+        return ""
+    return f"{low} to {high}" if figure.low < 0 else f"{low}-{high}"
 
 
 def percent_number(ratio: float | None, digits: int = 1) -> str:

@@ -1,0 +1,179 @@
+"""From records and prices to answers: the quote sheet, the recommendation, the return, and the report of all three."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploycost.costing.quote import quote
+from deploycost.costing.recommendation import Limits, recommend
+from deploycost.costing.returns import (
+    Terms,
+    classification_request,
+    one_off_usd,
+    return_against_api,
+    return_against_variant,
+)
+from deploycost.environment import now
+from deploycost.errors import NoAnswer, UserError
+from deploycost.experiment import Experiment, QuoteSpec
+from deploycost.pipeline import variants_of
+from deploycost.projecting.cores import capacity_on
+from deploycost.projecting.evidence import with_records
+from deploycost.records import LoadRecord, Variant, read_record, write_record
+from deploycost.verdicts import Policy, QuoteSheet, Recommendation, Return, Traffic
+from deploycost.workspace import Run, fingerprint, write_text
+from pricing.book import load_book
+from pricing.errors import PriceError
+from pricing.llm import find_llm_api
+from pricing.selection import select
+
+# What a newcomer would deploy, and so what savings are counted against: every weight tuned, nothing quantised.
+BASELINE_VARIANT = "full.onnx-fp32"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A quote sheet and what follows from it; `no_recommendation_reason` is told where nothing fits."""
+
+    sheet: QuoteSheet
+    recommendation: Recommendation | None
+    no_recommendation_reason: str
+    returns: tuple[Return, ...]
+    warnings: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The recommendation, its return and the sheet, as scripts know them."""
+        recommendation = self.recommendation.model_dump(mode="json") if self.recommendation else None
+        return {
+            "recommendation": recommendation,
+            "no_recommendation_reason": self.no_recommendation_reason,
+            "returns": [each.model_dump(mode="json") for each in self.returns],
+            **sheet_as_json(self.sheet),
+            "warnings": [*self.warnings, *self.sheet.warnings],
+        }
+
+
+def sheet_as_json(sheet: QuoteSheet) -> dict[str, Any]:
+    """A quote sheet as scripts know it: `quotes`, `traffic`, `policy`, `warnings`."""
+    return sheet.model_dump(mode="json")
+
+
+def known_variants(run: Run, record_paths: Sequence[Path] = ()) -> list[Variant]:
+    """The variants of a run, with load records from other machines beside their own.
+
+    Raises:
+        UserError: nothing was built, a record is damaged, or one is of a variant that is not here.
+    """
+    variants = variants_of(run)
+    if not variants:
+        raise UserError(
+            f"run {run.name!r} holds no finished variant; build one with 'deploycost build --run {run.name}'"
+        )
+    return with_records(variants, [read_record(path, LoadRecord) for path in record_paths])
+
+
+def quote_now(run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_ms: float) -> QuoteSheet:
+    """Prices the variants with the present price book, and keeps the sheet with the price rows it used.
+
+    Raises:
+        UserError: the clouds, region or purchase option name no known price.
+    """
+    try:
+        offers = select(load_book(), ",".join(question.clouds), question.region, question.purchase_option)
+    except PriceError as error:
+        raise UserError(str(error)) from None
+    traffic = Traffic(requests_per_month=question.requests_per_month, peak_to_mean_ratio=question.peak_to_mean_ratio)
+    policy = Policy(utilisation_ratio=question.utilisation_ratio, spare_replicas=question.spare_replicas)
+    sheet = quote(variants, offers, capacity_on, traffic, policy, slo_p95_ms)
+    write_text(_sheet_path(run, variants, question, slo_p95_ms), write_record(sheet))
+    return sheet
+
+
+def kept_quote(run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_ms: float) -> QuoteSheet:
+    """The sheet that was made for this question from this evidence, with its prices of then; else a new one."""
+    path = _sheet_path(run, variants, question, slo_p95_ms)
+    return read_record(path, QuoteSheet) if path.exists() else quote_now(run, variants, question, slo_p95_ms)
+
+
+def answer(sheet: QuoteSheet, variants: Sequence[Variant], question: QuoteSpec) -> Answers:
+    """The recommendation from a sheet, and its return against the baseline variant and an LLM API.
+
+    Raises:
+        UserError: the LLM API is not one whose price is known.
+    """
+    recommendation, reason = None, ""
+    try:
+        recommendation = recommend(sheet, Limits(max_accuracy_drop=question.max_accuracy_drop))
+    except NoAnswer as no:
+        reason = str(no)
+    returns, warnings = _returns(sheet, variants, question, recommendation)
+    return Answers(sheet, recommendation, reason, returns, warnings)
+
+
+def make_report(run: Run, experiment: Experiment) -> tuple[list[Path], Answers]:
+    """Writes `report.html`, `report.md` and `report.json` from the records of a run, and returns where.
+
+    Raises:
+        UserError: nothing was built yet, or a record is damaged.
+    """
+    from deploycost.reporting.content import ReportContent
+    from deploycost.reporting.page import write_report
+
+    variants = known_variants(run)
+    slo_p95_ms = experiment.load.slo_p95_ms
+    answers = answer(kept_quote(run, variants, experiment.quote, slo_p95_ms), variants, experiment.quote)
+    content = ReportContent(
+        run_name=run.name,
+        experiment=experiment.model_dump(mode="json"),
+        variants=tuple(variants),
+        sheet=answers.sheet,
+        recommendation=answers.recommendation,
+        no_recommendation_reason=answers.no_recommendation_reason,
+        returns=answers.returns,
+        warnings=answers.warnings,
+        dataset_note=variants[0].tuning.dataset_description,
+        commands=(
+            f"deploycost run {run.experiment_path} --run {run.name}-again",
+            f"deploycost quote --run {run.name} --cloud {','.join(experiment.quote.clouds)}",
+            f"deploycost report --run {run.name}",
+        ),
+        made_at=now(),
+    )
+    return write_report(content, run.folder), answers
+
+
+def _returns(
+    sheet: QuoteSheet, variants: Sequence[Variant], question: QuoteSpec, recommendation: Recommendation | None
+) -> tuple[tuple[Return, ...], tuple[str, ...]]:
+    if recommendation is None:
+        return (), ()
+    chosen = recommendation.quote
+    variant = next(each for each in variants if each.name == chosen.variant)
+    one_off = one_off_usd(variant, chosen.usd_per_hour)
+    returns, warnings = [], []
+    baseline = next((each for each in sheet.quotes if each.variant == BASELINE_VARIANT and each.replicas), None)
+    if chosen.variant == BASELINE_VARIANT:
+        warnings.append(f"the recommendation is the baseline itself, {BASELINE_VARIANT}: there is nothing to save")
+    elif baseline is None:
+        warnings.append(f"no return against {BASELINE_VARIANT}: it was not built and load-tested in this run")
+    else:
+        returns.append(return_against_variant(chosen, baseline, one_off, sheet, Terms()))
+    try:
+        api = find_llm_api(question.llm_api)
+    except PriceError as error:
+        raise UserError(str(error)) from None
+    request = classification_request(variant.tuning.mean_tokens)
+    returns.append(return_against_api(chosen, api, request, one_off, sheet, Terms()))
+    return tuple(returns), tuple(warnings)
+
+
+def _sheet_path(run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_ms: float) -> Path:
+    evidence = [
+        [each.name, each.export.bundle_digest, *(load.finished_at for load in (each.load, *each.elsewhere) if load)]
+        for each in variants
+    ]
+    mark = fingerprint(evidence, question.model_dump(mode="json"), slo_p95_ms)
+    return run.folder / "quotes" / f"{mark}.json"

@@ -1,0 +1,134 @@
+"""The endpoint and the client side by side: every probe of a load test, in the order it is made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from deploycost.benchmarking.cores import CorePlan
+from deploycost.benchmarking.endpoint import Endpoint, running_endpoint
+from deploycost.benchmarking.generator import Generator
+from deploycost.benchmarking.queueing import guess_capacity_rps
+from deploycost.benchmarking.search import Precision, capacity_of, find_capacity, probe_duration_s
+from deploycost.benchmarking.verdict import curve_point, give_up_ratio
+from deploycost.errors import LoadTestFailed
+from deploycost.records import CurvePoint, Slo
+from deploycost.units import milliseconds, rate
+from loadtests.plan import ProbePlan
+from loadtests.result import ProbeResult, merged, quantile_ms
+
+# Enough load to see what a server does whose lone requests are already too slow.
+HOPELESS_RATIO = 0.3
+CEILING_RATIO = 1.5
+CEILING_S = 1.0
+# Two rates this near to one another tell the same.
+NEAR_RATIO = 1.1
+PARITY_ANSWERS = 200
+# A server that failed a probe gets this long to be ready again.
+RECOVERY_S = 15.0
+# Slow answers are waited for at least this long, so that they are counted late rather than lost.
+DRAIN_S = 5.0
+
+# Start and end on the `perf_counter` clock.
+Period = tuple[float, float]
+
+
+@dataclass
+class Bench:
+    """The two processes under way, and every probe made so far with the period it took."""
+
+    variant: str
+    slo: Slo
+    precision: Precision
+    generator: Generator
+    endpoint: Endpoint
+    seed: int
+    progress: Callable[[str], None]
+    results: list[tuple[ProbeResult, Period]] = field(default_factory=list)
+
+    def run(self, plan: ProbePlan) -> ProbeResult:
+        """The result of a probe of the endpoint, which must have lived through it."""
+        start_s = time.perf_counter()
+        result = self.generator.run(self.endpoint.url, plan)
+        self.results.append((result, (start_s, time.perf_counter())))
+        if not self.endpoint.child.alive:
+            raise self.endpoint.child.death()
+        return result
+
+    def probe(self, rate_rps: float, duration_s: float) -> CurvePoint:
+        """An open-loop probe; after one that failed, the endpoint is given time to be ready again."""
+        plan = ProbePlan(
+            rate_rps=rate_rps,
+            warmup_s=self.precision.warmup_s,
+            duration_s=duration_s,
+            drain_s=max(DRAIN_S, 10 * self.slo.p95_ms / 1000),
+            seed=self.seed + len(self.results),
+            texts=self.generator.texts,
+            late_ms=self.slo.p95_ms,
+            give_up_ratio=give_up_ratio(self.slo),
+        )
+        point = curve_point(self.run(plan), self.slo)
+        verdict = "ok" if point.meets_slo else point.reason
+        self.progress(f"{self.variant}: {rate(rate_rps)}, p95 {milliseconds(point.p95_ms)}: {verdict}")
+        if not point.meets_slo:
+            self.endpoint.wait_ready(RECOVERY_S)
+        return point
+
+    def closed(self, users: int) -> ProbeResult:
+        """A closed-loop probe, which no answer can fail for being late.
+
+        Raises:
+            LoadTestFailed: the endpoint gave no good answer at all.
+        """
+        result = self.run(
+            ProbePlan(
+                mode="closed",
+                concurrency=users,
+                warmup_s=self.precision.warmup_s / 2,
+                duration_s=self.precision.probe_s / 3,
+                drain_s=max(DRAIN_S, 10 * self.slo.p95_ms / 1000),
+                seed=self.seed + len(self.results),
+                texts=self.generator.texts,
+                late_ms=self.slo.p95_ms,
+                answers=PARITY_ANSWERS,
+            )
+        )
+        if not result.answered:
+            kinds = ", ".join(result.errors) or "nothing came back"
+            raise LoadTestFailed(f"the endpoint of {self.variant} gave no good answer: {kinds}")
+        return result
+
+
+def search(bench: Bench, lone: ProbeResult, saturation_rps: float) -> list[CurvePoint]:
+    """All open-loop probes: the search for the capacity, then the curve below it."""
+    service, precision = merged([lone.service]), bench.precision
+    if quantile_ms(service, 0.5) > bench.slo.p95_ms:
+        rate_rps = HOPELESS_RATIO * saturation_rps
+        return [bench.probe(rate_rps, probe_duration_s(rate_rps, precision))]
+    service_s = [quantile_ms(service, (step + 0.5) / 100) / 1000 for step in range(100)]
+    estimate_rps = guess_capacity_rps(service_s, saturation_rps, bench.slo.p95_ms / 1000)
+    points = list(find_capacity(bench.probe, estimate_rps, precision))
+    capacity_rps = capacity_of(points).value or 0.0
+    for ratio in precision.curve_ratios:
+        rate_rps = ratio * capacity_rps
+        near = any(1 / NEAR_RATIO <= point.rate_rps / rate_rps <= NEAR_RATIO for point in points) if rate_rps else True
+        if not near:
+            points.append(bench.probe(rate_rps, probe_duration_s(rate_rps, precision)))
+    return points
+
+
+def probe_ceiling(generator: Generator, cores: CorePlan, slo: Slo, capacity_rps: float) -> ProbeResult:
+    """What the client gets out of a server that does nothing, where the endpoint was, above the endpoint's rate."""
+    with running_endpoint("the null server", ("loadtests.null_server",), cores.server) as null:
+        return generator.run(
+            null.url,
+            ProbePlan(
+                rate_rps=CEILING_RATIO * capacity_rps,
+                warmup_s=CEILING_S / 2,
+                duration_s=CEILING_S,
+                texts=generator.texts,
+                late_ms=slo.p95_ms,
+                give_up_ratio=give_up_ratio(slo),
+            ),
+        )

@@ -1,0 +1,70 @@
+"""The `deploycost` command: names of commands as strings, so that `--help` and `quote` load nothing heavy."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from deploycost import __version__
+from deploycost.errors import DeploycostError
+
+_COMMANDS = (
+    ("run", "Everything: build, load-test, quote, recommend and report."),
+    ("build", "Fine-tune, merge, export, quantise and verify the variants of a run."),
+    ("loadtest", "Find the capacity of variants over HTTP, with Locust."),
+    ("quote", "Price variants on cloud machines: per million predictions and per month."),
+    ("recommend", "Say which variant to deploy on which machine, and why."),
+    ("report", "Write report.html, report.md and report.json from the records of a run."),
+    ("serve", "Serve one variant over HTTP until Ctrl-C."),
+    ("doctor", "Say what this machine can do, and what is missing."),
+)
+
+app = App(
+    name="deploycost",
+    help="Fine-tune a text classifier every way, serve it, load-test it, and quote what a prediction costs.\n\n"
+    "Start with: deploycost run --model minilm --dataset demo",
+    version=__version__,
+    result_action="return_value",
+)
+for _name, _help in _COMMANDS:
+    app.command(f"deploycost.commands.{_name}:{_name}", name=_name, help=_help)
+
+prices = App(name="prices", help="The price book: dated, sourced prices of cloud machines.")
+prices.command("deploycost.commands.prices:list_prices", name="list", help="List the prices of machines.")
+prices.command("deploycost.commands.prices:show_price", name="show", help="Everything known of one machine.")
+app.command(prices)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code: 0 done, 1 the answer is no, 2 the request was wrong.
+
+    A user's mistake ends in one line on standard error, never in a traceback.
+    """
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False)
+    except DeploycostError as error:
+        return _complain(str(error), error.exit_code)
+    except CycloptsError as error:
+        return _complain(" ".join(str(error).split()) + " Try 'deploycost --help'.", 2)
+    except KeyboardInterrupt:
+        return _complain("interrupted; finished stages are kept, the same command goes on from them", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0  # the reader of our output has seen enough, as in `deploycost prices list | head`
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        return _complain(f"{error.strerror}: {error.filename or 'writing results'}; earlier results are intact", 2)
+    return code if isinstance(code, int) else 0
+
+
+def _complain(line: str, exit_code: int) -> int:
+    print(f"deploycost: {line}", file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

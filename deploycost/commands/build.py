@@ -1,0 +1,65 @@
+"""`deploycost build`: tune, merge, export, quantise, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from deploycost import pipeline
+from deploycost.commands.options import BuildFlags, Place, asked
+from deploycost.commands.output import say, show, show_json, width
+from deploycost.errors import NoAnswer
+from deploycost.records import Variant
+from deploycost.reporting.tables import artifacts_table, methods_table
+from deploycost.workspace import DEFAULT_RUN_NAME, Run, new_run
+
+
+def build(
+    experiment: Annotated[Path | None, Parameter(help="YAML file of an experiment; flags go over it.")] = None,
+    *,
+    place: Place | None = None,
+    flags: BuildFlags | None = None,
+    json: Annotated[bool, Parameter(negative="", help="Print one JSON document instead of tables.")] = False,
+) -> int:
+    """Fine-tune, merge, export, quantise and verify variants. What is done already is kept.
+
+    Example: deploycost build --method stacked --model minilm --dataset demo
+    """
+    place = place or Place()
+    run = new_run(place.runs_dir, place.run or DEFAULT_RUN_NAME)
+    wanted = asked(run, experiment, flags)
+    material = pipeline.gather(wanted)
+    with run.locked():
+        whole = run.adopt(wanted)
+        refused = pipeline.build(run, wanted, material, say)
+        slugs = {whole.method_slug(method) for method in wanted.methods}
+        built = [variant for variant in pipeline.variants_of(run) if variant.tuning.slug in slugs]
+    if json:
+        show_json({"variants": [as_json(run, variant) for variant in built]})
+    elif built:
+        show(methods_table(tuple(built), None, width()), artifacts_table(built, width()))
+    if refused:
+        raise NoAnswer("; ".join(refused))
+    return 0
+
+
+def as_json(run: Run, variant: Variant) -> dict[str, Any]:
+    """One variant as `build --json` and scripts know it."""
+    tuning, export = variant.tuning, variant.export
+    return {
+        "variant": variant.name,
+        "method": tuning.method,
+        "artifact": export.artifact,
+        "accuracy": export.scores.accuracy,
+        "macro_f1": export.scores.macro_f1,
+        "precision": export.scores.precision,
+        "recall": export.scores.recall,
+        "training_s": tuning.training_s,
+        "peak_memory_bytes": tuning.peak_memory_bytes,
+        "trainable_parameters": tuning.trainable_parameters,
+        "bundle": str(run.artifact_folder(tuning.slug, export.artifact) / "bundle"),
+        "size_bytes": export.size_bytes,
+        "parity": export.parity.model_dump(),
+    }

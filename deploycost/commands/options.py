@@ -1,0 +1,160 @@
+"""Flags that several commands share, and how they become an `Experiment`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from deploycost.experiment import Experiment, make_experiment, read_experiment
+from deploycost.workspace import DEFAULT_RUNS_DIR, Run
+
+_AsksFor = "asks_for"
+
+
+def _flag(place: str) -> Any:  # noqa: ANN401 - dataclasses.field is untyped too
+    """A flag that, when given, sets the field at `place` of the experiment."""
+    return field(default=None, metadata={_AsksFor: place})
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Place:
+    """Which run, and where runs lie."""
+
+    run: Annotated[str | None, Parameter(help="Name of the run: the folder of its results.")] = None
+    runs_dir: Annotated[Path, Parameter(help="Folder that holds the runs.")] = DEFAULT_RUNS_DIR
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class BuildFlags:
+    """What to train, on what, how. A flag that is not given keeps what the run holds, else the default."""
+
+    method: Annotated[
+        str | None, Parameter(help="full, lora, qlora, prompt, stacked, a comma list, or all. Default: all.")
+    ] = _flag("methods")
+    model: Annotated[
+        str | None,
+        Parameter(help="Hub id, local folder, or minilm (packaged). Default: distilbert-base-uncased from the hub."),
+    ] = _flag("model")
+    dataset: Annotated[
+        str | None,
+        Parameter(help="Hub id, a folder or file of Parquet/CSV/JSONL, or demo (generated). Default: ag_news."),
+    ] = _flag("dataset.source")
+    text_column: Annotated[str | None, Parameter(help="Column of the texts. Default: text.")] = _flag(
+        "dataset.text_column"
+    )
+    label_column: Annotated[str | None, Parameter(help="Column of the labels. Default: label.")] = _flag(
+        "dataset.label_column"
+    )
+    train_rows: Annotated[int | None, Parameter(help="Train on so many rows, balanced. Default: all.")] = _flag(
+        "dataset.train_rows"
+    )
+    test_rows: Annotated[int | None, Parameter(help="Judge on so many rows. Default: all.")] = _flag(
+        "dataset.test_rows"
+    )
+    artifacts: Annotated[str | None, Parameter(help="onnx-fp32, onnx-int8, a comma list, or all.")] = _flag("artifacts")
+    epochs: Annotated[int | None, Parameter(help="Passes over the training rows. Default: 5.")] = _flag(
+        "training.epochs"
+    )
+    batch_size: Annotated[int | None, Parameter(help="Default: 16 for full, 8 for the others.")] = _flag(
+        "training.batch_size"
+    )
+    learning_rate: Annotated[float | None, Parameter(help="Default: the method's own.")] = _flag(
+        "training.learning_rate"
+    )
+    max_tokens: Annotated[int | None, Parameter(help="Longest text fed, in tokens. Default: 128.")] = _flag(
+        "training.max_tokens"
+    )
+    rank: Annotated[int | None, Parameter(help="Rank of low-rank adapters; alpha is twice that. Default: 8.")] = _flag(
+        "training.lora.rank"
+    )
+    virtual_tokens: Annotated[int | None, Parameter(help="Virtual tokens of a prompt. Default: 20.")] = _flag(
+        "training.virtual_tokens"
+    )
+    mixed_precision: Annotated[bool | None, Parameter(help="bf16 or fp16 where the device has it. Default: on.")] = (
+        _flag("training.mixed_precision")
+    )
+    gradient_checkpointing: Annotated[bool | None, Parameter(help="Less memory for more time. Default: off.")] = _flag(
+        "training.gradient_checkpointing"
+    )
+    seed: Annotated[int | None, Parameter(help="Decides every draw. Default: 42.")] = _flag("training.seed")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LoadFlags:
+    """How a capacity is found."""
+
+    slo_p95: Annotated[float | None, Parameter(help="95 % of answers must come within so many ms. Default: 100.")] = (
+        _flag("load.slo_p95_ms")
+    )
+    precision: Annotated[
+        str | None, Parameter(help="quick, normal or tight: time spent per variant. Default: normal.")
+    ] = _flag("load.precision")
+    server_threads: Annotated[int | None, Parameter(help="Cores that the endpoint may use. Default: 1.")] = _flag(
+        "load.server_threads"
+    )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PriceFlags:
+    """Which machines, which traffic, which policy."""
+
+    cloud: Annotated[
+        str | None,
+        Parameter(help="Cloud (aws), family (aws-g4dn), instance type (aws-g4dn.xlarge), a comma list, or all."),
+    ] = _flag("quote.clouds")
+    region: Annotated[str | None, Parameter(help="Region. Default: us-east-1, us-central1, eastus by cloud.")] = _flag(
+        "quote.region"
+    )
+    purchase_option: Annotated[str | None, Parameter(help="on-demand or spot. Default: on-demand.")] = _flag(
+        "quote.purchase_option"
+    )
+    requests_per_month: Annotated[
+        int | None, Parameter(help="Predictions to serve each month. Default: 10,000,000.")
+    ] = _flag("quote.requests_per_month")
+    peak_to_mean: Annotated[float | None, Parameter(help="How much busier the peak is than the mean. Default: 3.")] = (
+        _flag("quote.peak_to_mean_ratio")
+    )
+    utilisation: Annotated[float | None, Parameter(help="Share of capacity to plan with, 0..1. Default: 0.7.")] = _flag(
+        "quote.utilisation_ratio"
+    )
+    spare_replicas: Annotated[int | None, Parameter(help="Replicas beyond the need. Default: 1.")] = _flag(
+        "quote.spare_replicas"
+    )
+    max_accuracy_drop: Annotated[
+        float | None, Parameter(help="Accuracy that may be given up for cost, 0..1. Default: 0.01.")
+    ] = _flag("quote.max_accuracy_drop")
+    llm_api: Annotated[str | None, Parameter(help="LLM API to compare with, by model name. Default: gpt-5-nano.")] = (
+        _flag("quote.llm_api")
+    )
+
+
+def asked(run: Run, file: Path | None, *flags: BuildFlags | LoadFlags | PriceFlags | None) -> Experiment:
+    """The experiment that a command asks for: the file's, else the run's, else the default, with the flags over it.
+
+    Raises:
+        UserError: all mistakes in one line.
+    """
+    if file is not None:
+        base = read_experiment(file)
+    else:
+        base = run.experiment() if run.experiment_path.exists() else Experiment()
+    content = base.model_dump(mode="json")
+    for group in flags:
+        for flag in fields(group) if group is not None else ():
+            value = getattr(group, flag.name)
+            if value is not None:
+                _set(content, flag.metadata[_AsksFor].split("."), value)
+    return make_experiment(content)
+
+
+def _set(content: dict[str, Any], path: list[str], value: Any) -> None:  # noqa: ANN401 - JSON
+    for part in path[:-1]:
+        content = content[part]
+    content[path[-1]] = value

@@ -1,0 +1,43 @@
+"""What a command prints: tables or one JSON document on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+# A pipe has no width: what is written into one fits a narrow terminal.
+_PIPE_WIDTH = 80
+
+
+def say(line: str) -> None:
+    """Tells of progress, on standard error."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False, style="dim")
+
+
+def warn(lines: tuple[str, ...] | list[str]) -> None:
+    """Tells what the reader of the answer must know, on standard error."""
+    for line in lines:
+        print(f"note: {line}", file=sys.stderr)
+
+
+def width() -> int:
+    """Columns that a table may take."""
+    console = Console()
+    return console.width if console.is_terminal else _PIPE_WIDTH
+
+
+def show(*parts: RenderableType) -> None:
+    """Prints tables and panels, a blank line between them."""
+    console = Console(width=width())
+    for number, part in enumerate(parts):
+        if number:
+            console.print()
+        console.print(part)
+
+
+def show_json(document: dict[str, Any]) -> None:
+    """Prints exactly one JSON document."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))

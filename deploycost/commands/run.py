@@ -1,0 +1,59 @@
+"""`deploycost run`: the whole way, from texts to a recommendation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from deploycost import answers, pipeline
+from deploycost.commands.options import BuildFlags, LoadFlags, Place, PriceFlags, asked
+from deploycost.commands.output import say, show, show_json, warn, width
+from deploycost.errors import NoAnswer
+from deploycost.reporting.tables import answer_panel, artifacts_table, methods_table, quotes_table, returns_table
+from deploycost.workspace import DEFAULT_RUN_NAME, new_run
+
+
+def run(
+    experiment: Annotated[Path | None, Parameter(help="YAML file of an experiment; flags go over it.")] = None,
+    *,
+    place: Place | None = None,
+    build: BuildFlags | None = None,
+    load: LoadFlags | None = None,
+    price: PriceFlags | None = None,
+    json: Annotated[bool, Parameter(negative="", help="Print one JSON document instead of tables.")] = False,
+) -> int:
+    """Build, load-test, quote, recommend and report. Stages that are done already are kept.
+
+    Example: deploycost run --model minilm --dataset demo --epochs 2
+    """
+    place = place or Place()
+    folder = new_run(place.runs_dir, place.run or DEFAULT_RUN_NAME)
+    wanted = asked(folder, experiment, build, load, price)
+    material = pipeline.gather(wanted)
+    with folder.locked():
+        whole = folder.adopt(wanted)
+        refused = pipeline.build(folder, wanted, material, say)
+        found = pipeline.variants_of(folder)
+        if not found:
+            raise NoAnswer(f"no variant came through: {'; '.join(refused)}")
+        bench = pipeline.load_bench(material.dataset, wanted.training.seed)
+        pipeline.load_test(folder, whole, found, bench, say)
+        files, known = answers.make_report(folder, whole)
+    variants = tuple(pipeline.variants_of(folder))
+    if json:
+        show_json(known.as_json())
+    else:
+        show(
+            methods_table(variants, known.sheet, width()),
+            artifacts_table(variants, width()),
+            quotes_table(known.sheet, width()),
+            *([returns_table(known.returns, width())] if known.returns else []),
+            answer_panel(known.recommendation, known.no_recommendation_reason),
+        )
+    warn([*refused, *known.warnings])
+    say("written: " + ", ".join(str(path) for path in files))
+    if known.recommendation is None:
+        raise NoAnswer(known.no_recommendation_reason)
+    return 0

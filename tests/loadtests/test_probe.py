@@ -1,0 +1,82 @@
+"""The open loop against servers that are greenlets here: what a slow, stalled or dead one does to the figures."""
+
+import time
+
+import gevent
+import pytest
+from gevent.lock import BoundedSemaphore
+
+from loadtests.plan import ProbePlan
+from loadtests.probe import run_probe
+from loadtests.recorder import Answer
+from loadtests.result import merged, quantile_ms
+
+GOOD = Answer(label="World")
+BODIES = [b"one", b"two"]
+
+
+def one_at_a_time(service_s: float):
+    """A server that serves one request after another."""
+    lock = BoundedSemaphore()
+
+    def send(_: bytes) -> Answer:
+        with lock:
+            gevent.sleep(service_s)
+        return GOOD
+
+    return send
+
+
+def test_latency_counts_from_the_due_time():
+    # 50/s of requests that take 30 ms one at a time: after 1 s request 50 has waited for 50 x (30 - 20) ms = 500 ms.
+    plan = ProbePlan(rate_rps=50, arrivals="constant", warmup_s=0, duration_s=1, late_ms=1000)
+    result = run_probe(plan, BODIES, one_at_a_time(0.03))
+    assert result.requests == result.planned == 50
+    assert quantile_ms(merged([result.latency]), 1) == pytest.approx(500, rel=0.25)
+    # A closed loop of one user sees nothing of it.
+    closed = run_probe(ProbePlan(mode="closed", warmup_s=0, duration_s=0.5), BODIES, one_at_a_time(0.03))
+    assert quantile_ms(merged([closed.latency]), 0.9) < 60
+    assert closed.achieved_rps == pytest.approx(33, rel=0.25)
+
+
+def test_a_stall_is_seen_by_all_that_were_due_in_it():
+    start = time.perf_counter()
+
+    def send(_: bytes) -> Answer:
+        passed = time.perf_counter() - start
+        gevent.sleep(0.7 - passed if 0.2 < passed < 0.7 else 0.001)
+        return GOOD
+
+    plan = ProbePlan(rate_rps=100, arrivals="constant", warmup_s=0, duration_s=1, late_ms=100)
+    result = run_probe(plan, BODIES, send)
+    # Due between 0.2 s and 0.6 s, half a second's stall: 40 of 100 waited for more than 100 ms.
+    assert result.late == pytest.approx(40, abs=6)
+
+
+def test_a_hopeless_probe_is_given_up_early():
+    plan = ProbePlan(rate_rps=100, warmup_s=0, duration_s=5, late_ms=50, give_up_ratio=0.05, drain_s=0.2)
+    start = time.perf_counter()
+    result = run_probe(plan, BODIES, one_at_a_time(0.1))
+    assert time.perf_counter() - start < 2
+    assert "already late or failed" in result.gave_up
+    assert result.requests < result.planned == 500
+
+
+def test_requests_without_an_answer_fail_when_the_drain_time_is_over():
+    def send(_: bytes) -> Answer:
+        gevent.sleep(60)
+        return GOOD
+
+    plan = ProbePlan(rate_rps=20, warmup_s=0, duration_s=0.5, drain_s=0.1)
+    for mode in ("open", "closed"):
+        start = time.perf_counter()
+        result = run_probe(ProbePlan(**{**plan.__dict__, "mode": mode}), BODIES, send)
+        assert time.perf_counter() - start < 3
+        assert result.errors == {"no answer in time": result.requests}
+        assert result.requests == (10 if mode == "open" else 1)
+        assert merged([result.latency]).get_total_count() == 0
+
+
+def test_warm_up_is_not_recorded():
+    plan = ProbePlan(rate_rps=40, arrivals="constant", warmup_s=0.5, duration_s=0.5)
+    assert run_probe(plan, BODIES, one_at_a_time(0.001)).requests == 20

@@ -1,0 +1,56 @@
+"""The record of a probe, from requests whose moments were chosen by hand."""
+
+import pytest
+
+from loadtests.plan import ProbePlan
+from loadtests.recorder import NS_PER_MS, NS_PER_S, Answer, Recorder, Sent
+from loadtests.result import merged, quantile_ms, read_result, write_result
+
+GOOD = Answer(label="World")
+
+
+def recorded() -> Recorder:
+    """A window of 2 s from second 1, on a clock that starts at 0."""
+    recorder = Recorder(ProbePlan(rate_rps=2, late_ms=100, answers=2), window_start_ns=NS_PER_S)
+    for due_ms, sent_ms, done_ms, answer in [
+        (900, 900, 1100, GOOD),  # due in the warm-up: in flight for 100 ms of the window, recorded nowhere
+        (1000, 1001, 1050, GOOD),
+        (1500, 1500, 1700, GOOD),  # late
+        (2000, 2003, 2030, Answer(error="HTTP 503")),
+        (2500, 2500, 3200, GOOD),  # late, and answered after the window
+    ]:
+        recorder.record(Sent(7, due_ms * NS_PER_MS, sent_ms * NS_PER_MS, done_ms * NS_PER_MS), answer)
+    return recorder
+
+
+def test_counts_and_timings_by_hand():
+    result = recorded().result(planned=4, window_end_ns=3 * NS_PER_S, gave_up="", client_cpu_ratio=0.25)
+    assert (result.requests, result.answered, result.failed, result.late) == (4, 3, 1, 2)
+    assert result.errors == {"HTTP 503": 1}
+    # Three good answers came within the two seconds: at 1.1, 1.05 and 1.7 s.
+    assert result.achieved_rps == 1.5
+    # In flight: 100 + 50 + 200 + 30 + 500 ms of 2 s.
+    assert result.mean_in_flight == pytest.approx(0.44)
+    latency = merged([result.latency])
+    assert latency.get_total_count() == 3
+    assert quantile_ms(latency, 0.5) == pytest.approx(200, rel=0.001)
+    assert quantile_ms(merged([result.service]), 0.1) == pytest.approx(49, rel=0.001)
+    assert quantile_ms(merged([result.dispatch]), 1) == pytest.approx(1, rel=0.001)
+    # Seconds count from the start of the window, by when a request was due.
+    assert result.medians_ms == [pytest.approx(125), pytest.approx(700)]
+    assert result.answers == [(7, "World"), (7, "World")]
+
+
+def test_histograms_of_several_probes_merge_exactly():
+    results = [recorded().result(4, 3 * NS_PER_S, "", 0.0) for _ in range(3)]
+    assert merged(result.latency for result in results).get_total_count() == 9
+
+
+def test_a_result_survives_its_text():
+    result = recorded().result(4, 3 * NS_PER_S, "because", 0.5)
+    assert read_result(write_result(result)) == result
+
+
+def test_other_json_is_not_a_result():
+    with pytest.raises(ValueError, match="not the result of a probe"):
+        read_result('{"event": "ready"}')
