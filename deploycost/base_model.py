@@ -30,7 +30,7 @@ class LocatedModel:
 def locate_model(name: str) -> LocatedModel:
     """Where the model `minilm` (the packaged one, extra `demo`), a local folder, or else a hub id is read from.
 
-    A local model is marked by the content of its weights, one of the hub by its id.
+    A local model is marked by the content of its weights and tokenizer, one of the hub by its id.
 
     Raises:
         UserError: the packaged model is not installed, or a path holds no model.
@@ -51,7 +51,7 @@ def _folder_and_digest(name: str, folder: Path) -> tuple[str, str]:
     if missing:
         raise UserError(f"model {name!r}: its folder holds no {' and no '.join(missing)}; expected a saved encoder")
     digest = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+    for path in sorted([folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("tokenizer*.json")]):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return str(folder), digest.hexdigest()[:16]

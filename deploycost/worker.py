@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors import SafetensorError
 
 from deploycost.dataset import Dataset, load_dataset
 from deploycost.errors import DeploycostError, NoAnswer
@@ -24,6 +25,7 @@ from deploycost.experiment import ArtifactName
 from deploycost.pipeline import WorkerJob, WorkerOutcome, export_fingerprint, export_is_done, finished
 from deploycost.records import TuningRecord, write_record
 from deploycost.workspace import Run, staged_folder, write_text
+from serving.errors import BundleError
 
 if TYPE_CHECKING:
     from deploycost.exporting.export import TrainedModel
@@ -42,6 +44,8 @@ def main() -> int:
         outcome = WorkerOutcome(error=str(error), exit_code=error.exit_code)
     except OSError as error:
         outcome = WorkerOutcome(error=f"{error.strerror or error}: {error.filename or job.run_folder}", exit_code=2)
+    except (BundleError, SafetensorError) as error:  # a file of weights that could not be written whole
+        outcome = WorkerOutcome(error=" ".join(str(error).split()), exit_code=2)
     except KeyboardInterrupt:
         return 130
     answer.write(outcome.model_dump_json())

@@ -91,8 +91,7 @@ class Run:
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror or error}") from None
         try:
-            for leftover in self.folder.rglob(f"{_STAGING_PREFIX}*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            _clear_leftovers(self.folder)
             yield
         finally:
             lock.release()
@@ -168,6 +167,7 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # a temporary file is its maker's alone; results are for all to read
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
@@ -210,6 +210,14 @@ def fingerprint(*parts: Any) -> str:  # noqa: ANN401 - anything that JSON can ho
     """A short digest of what a stage was given, equal for equal inputs."""
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _clear_leftovers(folder: Path) -> None:
+    for leftover in list(folder.rglob(f"{_STAGING_PREFIX}*")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _differences(before: Experiment, now: Experiment, part: str) -> list[str]:

@@ -21,7 +21,7 @@ MAX_PADDING_RATIO: Final = 0.1
 # Half a surrogate pair: legal in a Python string, no character, and refused by the tokenizer.
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 # Two lengths in one batch, so that a model exported with a fixed size is refused at load and not by the first user.
-_PROBE_TEXTS: Final = ("", "a first text to warm up with")
+_PROBE_TEXTS: Final = ("", "warm up")
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -123,9 +123,11 @@ class Classifier:
             shape = self.batch_logits(encoded).shape
         except EngineError as error:
             raise BundleError(f"{model} fails on two short texts: {error}") from None
-        if shape != (len(encoded), len(labels)):
+        expected = (len(encoded), len(labels))
+        if shape != expected:
             raise BundleError(
-                f"{model} answers {shape} for {len(encoded)} texts, but the bundle names {len(labels)} labels"
+                f"{model} does not fit its labels: expected logits of shape {expected} for {len(encoded)} texts and "
+                f"{len(labels)} labels, got {shape}"
             )
 
 

@@ -190,7 +190,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     if refusal.status_code == 404:
         sentence = "there is nothing at this path; expected POST /predict or GET /healthz, /readyz or /metadata"
     elif refusal.status_code == 405:
-        sentence = f"{request.method[:20]} is not answered at this path; use {headers.get('Allow', 'another method')}"
+        allowed = " or ".join(sorted(headers.get("Allow", "").split(", ")))
+        sentence = f"{request.method[:20]} is not answered at this path; use {allowed}"
     return _json({"error": sentence}, refusal.status_code, headers)
 
 

@@ -1,5 +1,6 @@
 """Statistics against figures worked out by hand or by summing the binomial distribution outright."""
 
+import itertools
 from math import comb
 
 import pytest
@@ -10,29 +11,29 @@ from deploycost.stats import isotonic, minimum_samples, quantile_ranks, wilson_i
 
 
 @pytest.mark.parametrize(("quantile", "samples"), [(0.5, 8), (0.9, 46), (0.95, 93), (0.99, 473)])
-def test_minimum_samples_of_the_percentiles_that_are_reported(quantile: float, samples: int):
+def test_minimum_samples_of_the_percentiles_that_are_reported(quantile: float, samples: int) -> None:
     assert minimum_samples(quantile) == samples
 
 
-def test_minimum_samples_of_the_median_by_hand():
+def test_minimum_samples_of_the_median_by_hand() -> None:
     # n = 8: all or all but one below the median has a chance of (1 + 8) / 256 = 3.5 %; n = 7: (1 + 7) / 128 = 6.25 %.
     assert minimum_samples(0.5, confidence=1 - 9 / 256) == 8
     assert minimum_samples(0.5, confidence=1 - 8 / 128) == 7
 
 
-def test_ranks_around_the_median_by_hand():
+def test_ranks_around_the_median_by_hand() -> None:
     # Of 8 samples: P(none below) = 1/256 is within 2.5 %, P(at most one below) = 9/256 = 3.5 % is not.
     assert quantile_ranks(8, 0.5) == (1, 8)
 
 
-def test_too_few_samples_bracket_nothing():
+def test_too_few_samples_bracket_nothing() -> None:
     # P(all 5 above the median) = 1/32 = 3.1 % is more than 2.5 %.
     assert quantile_ranks(5, 0.5) is None
     assert quantile_ranks(0, 0.95) is None
 
 
 @given(samples=st.integers(75, 400), quantile=st.sampled_from([0.5, 0.9, 0.95]))
-def test_ranks_cover_the_quantile_as_often_as_promised(samples: int, quantile: float):
+def test_ranks_cover_the_quantile_as_often_as_promised(samples: int, quantile: float) -> None:
     ranks = quantile_ranks(samples, quantile)
     assert ranks is not None
     lower, upper = ranks
@@ -42,12 +43,12 @@ def test_ranks_cover_the_quantile_as_often_as_promised(samples: int, quantile: f
     assert lower <= samples * quantile + 1 <= upper + 1
 
 
-def test_ranks_of_many_samples_are_near_the_normal_approximation():
+def test_ranks_of_many_samples_are_near_the_normal_approximation() -> None:
     # 95,000 +- 1.96 sqrt(100,000 x 0.95 x 0.05) = 95,000 +- 135
     assert quantile_ranks(100_000, 0.95) == (pytest.approx(94_865, abs=2), pytest.approx(95_136, abs=2))
 
 
-def test_wilson_by_hand():
+def test_wilson_by_hand() -> None:
     # 0 of 100: z^2 / (n + z^2) = 3.8415 / 103.8415
     assert wilson_interval(0, 100) == pytest.approx((0, 0.036994), abs=1e-5)
     # 5 of 10: middle 0.5, half = 1.95996 / 1.384146 x sqrt(0.025 + 3.841459 / 400)
@@ -55,7 +56,7 @@ def test_wilson_by_hand():
     assert wilson_interval(0, 0) == (0, 1)
 
 
-def test_isotonic_pools_what_violates():
+def test_isotonic_pools_what_violates() -> None:
     assert isotonic([(1, 1, 1), (2, 3, 1), (3, 2, 1), (4, 4, 1)]) == [(1, 1), (2, 2.5), (3, 2.5), (4, 4)]
     # Weighted: (3 x 3 + 2 x 1) / 4
     assert isotonic([(2, 3, 3), (3, 2, 1)]) == [(2, 2.75), (3, 2.75)]
@@ -69,9 +70,9 @@ _SAMPLES = st.lists(
 
 
 @given(samples=_SAMPLES)
-def test_isotonic_never_falls_and_keeps_the_mean(samples: list[tuple[float, float, float]]):
+def test_isotonic_never_falls_and_keeps_the_mean(samples: list[tuple[float, float, float]]) -> None:
     fit = isotonic(samples)
     values = [y for _, y in fit]
-    assert all(b >= a - 1e-9 for a, b in zip(values, values[1:], strict=False))
+    assert all(b >= a - 1e-9 for a, b in itertools.pairwise(values))
     weights = {x: sum(w for at, _, w in samples if at == x) for x, _ in fit}
     assert sum(y * weights[x] for x, y in fit) == pytest.approx(sum(y * w for _, y, w in samples))

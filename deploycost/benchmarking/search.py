@@ -8,10 +8,9 @@ thing. A verdict that a repetition overturns moves the gap, and the search goes 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Protocol
 
 from deploycost.experiment import PrecisionGoal
 from deploycost.records import CurvePoint, Figure
@@ -57,12 +56,8 @@ PRECISIONS: dict[PrecisionGoal, Precision] = {
 }
 
 
-class Probe(Protocol):
-    """Offers a rate for a duration after the warm-up, and tells what came of it."""
-
-    def __call__(self, rate_rps: float, duration_s: float) -> CurvePoint:
-        """The point of the curve at this rate."""
-        ...
+# Offers a rate (requests per second) for a duration (seconds) after the warm-up, and tells what came of it.
+Probe = Callable[[float, float], CurvePoint]
 
 
 def find_capacity(probe: Probe, estimate_rps: float, precision: Precision) -> tuple[CurvePoint, ...]:

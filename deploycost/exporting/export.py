@@ -24,6 +24,7 @@ from deploycost.records import ExportRecord, Parity, TuningRecord
 from deploycost.units import percent
 from serving.bundle import Bundle, Manifest, seal_bundle
 from serving.classifier import Classifier
+from serving.errors import BundleError, EngineError
 
 _MODEL_FILE, _TOKENIZER_FILE = "model.onnx", "tokenizer.json"
 NS_PER_S = 1_000_000_000
@@ -53,7 +54,7 @@ def open_trained(
     began_ns = perf_counter_ns()
     recipe = read_recipe(adapter_folder)
     base = find_base(recipe.base_model)
-    max_tokens = min(int(tuning.hyper_parameters["max_tokens"]), base.max_positions - recipe.virtual_tokens)
+    max_tokens = recipe.text_tokens(base, int(tuning.hyper_parameters["max_tokens"]))
     graph_path = scratch / _MODEL_FILE
     write_onnx(load_merged(adapter_folder), max_tokens, graph_path)
     logits = load_file(logits_path)["logits"]
@@ -70,14 +71,17 @@ def export(trained: TrainedModel, name: ArtifactName, folder: Path, fingerprint:
         The record; the caller writes it, last.
 
     Raises:
-        NoAnswer: the bundle strays from the trained model beyond its limits; with the figures.
+        NoAnswer: the bundle cannot be served, or strays from the trained model beyond its limits; with the figures.
     """
     artifact = ARTIFACTS[name]
     variant = f"{trained.tuning.slug}.{name}"
     began_ns = perf_counter_ns()
     bundle = _write_bundle(trained, artifact, variant, folder)
     export_s = trained.merge_s + (perf_counter_ns() - began_ns) / NS_PER_S
-    served = Classifier(bundle, threads=len(usable_cores())).logits(trained.test.texts)
+    try:
+        served = Classifier(bundle, threads=len(usable_cores())).logits(trained.test.texts)
+    except (BundleError, EngineError) as error:
+        raise NoAnswer(f"refused {variant}: {error}; the trained model is kept") from None
     parity = compare(
         trained.logits,
         served,

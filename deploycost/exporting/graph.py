@@ -39,9 +39,10 @@ def write_onnx(classifier: TunedClassifier, max_tokens: int, path: Path) -> None
         max_tokens: The most text tokens it may be given.
         path: Where to write.
     """
-    ids = torch.full((_EXAMPLE_BATCH, _EXAMPLE_TOKENS), 5, dtype=torch.long)
+    tokens = min(_EXAMPLE_TOKENS, max_tokens)
+    ids = torch.full((_EXAMPLE_BATCH, tokens), 5, dtype=torch.long)
     mask = torch.ones_like(ids)
-    mask[1, _EXAMPLE_TOKENS // 2 :] = 0
+    mask[1, tokens // 2 :] = 0
     axes = {0: torch.export.Dim("batch", min=1, max=4096), 1: torch.export.Dim("tokens", min=2, max=max_tokens)}
     with _quiet():
         program = torch.onnx.export(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from bitsandbytes.nn.modules import Linear4bit
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -36,6 +37,10 @@ class Recipe(Frozen):
     quantised: bool = False
     lora: LoraSpec | None = None
     virtual_tokens: int = 0
+
+    def text_tokens(self, base: BaseModel, max_tokens: int) -> int:
+        """How many tokens of a text are fed: those asked for, as far as positions are left beside virtual tokens."""
+        return min(max_tokens, base.max_positions - self.virtual_tokens)
 
 
 @dataclass
@@ -97,7 +102,8 @@ def save(classifier: TunedClassifier, recipe: Recipe, folder: Path) -> None:
     if isinstance(classifier.model, PeftModel):
         # Else the local path that the base was read from would be kept, which means nothing elsewhere.
         classifier.model.peft_config["default"].base_model_name_or_path = recipe.base_model
-        classifier.model.save_pretrained(str(folder), safe_serialization=True)
+        # No method changes the vocabulary; asked to find out, PEFT would look for the base model on the hub.
+        classifier.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
     else:
         trained = {n: p.detach().contiguous() for n, p in classifier.model.named_parameters() if p.requires_grad}
@@ -116,11 +122,15 @@ def read_recipe(folder: Path) -> Recipe:
     try:
         return Recipe.model_validate_json((folder / _RECIPE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is not a whole adapter folder: {str(error).splitlines()[0]}") from None
+        raise _damaged(folder, error) from None
 
 
 def load(folder: Path) -> TunedClassifier:
-    """The classifier as it was trained: same base, same precision, same adapters, same logits."""
+    """The classifier as it was trained: same base, same precision, same adapters, same logits.
+
+    Raises:
+        UserError: the folder is damaged, or the base model cannot be had.
+    """
     recipe = read_recipe(folder)
     model = load_classifier(find_base(recipe.base_model), recipe.label_names, quantised=recipe.quantised)
     return _attach(model, recipe, folder)
@@ -130,6 +140,9 @@ def load_merged(folder: Path) -> TunedClassifier:
     """The classifier as one plain fp32 network: base dequantised, low-rank parts folded in, virtual tokens constant.
 
     Dequantising first matters: an adapter trained on nf4 weights fits those, not the weights they were rounded from.
+
+    Raises:
+        UserError: the folder is damaged, or the base model cannot be had.
     """
     recipe = read_recipe(folder)
     model: Any = load_classifier(find_base(recipe.base_model), recipe.label_names, quantised=recipe.quantised)
@@ -139,7 +152,8 @@ def load_merged(folder: Path) -> TunedClassifier:
     if isinstance(classifier.model, PeftModel):
         merged: Any = classifier.model.merge_and_unload(safe_merge=True)
         classifier = TunedClassifier(merged, classifier.prompt)
-    return classifier.requires_grad_(False).eval()
+    # Where there is a GPU, 4-bit layers were loaded onto it; graphs are traced on the CPU.
+    return classifier.requires_grad_(False).eval().cpu()
 
 
 def set_compute_dtype(classifier: nn.Module, dtype: torch.dtype) -> None:
@@ -152,15 +166,23 @@ def set_compute_dtype(classifier: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _attach(model: Any, recipe: Recipe, folder: Path) -> TunedClassifier:  # noqa: ANN401 - a transformers model
-    if recipe.lora:
-        model = PeftModel.from_pretrained(model, str(folder))
-    else:
-        _load_exactly(model, load_file(folder / _WEIGHTS), folder)
     prompt = None
-    if recipe.virtual_tokens:
-        prompt = VirtualTokens(recipe.virtual_tokens, model.get_input_embeddings().embedding_dim)
-        _load_exactly(prompt, load_file(folder / _PROMPT), folder)
+    try:
+        if recipe.lora:
+            model = PeftModel.from_pretrained(model, str(folder))
+        else:
+            _load_exactly(model, load_file(folder / _WEIGHTS), folder)
+        if recipe.virtual_tokens:
+            prompt = VirtualTokens(recipe.virtual_tokens, model.get_input_embeddings().embedding_dim)
+            _load_exactly(prompt, load_file(folder / _PROMPT), folder)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise _damaged(folder, error) from None
     return TunedClassifier(model, prompt).eval()
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError(f"{folder} is not a whole adapter folder: {reason}; delete it and build again")
 
 
 def _load_exactly(module: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:

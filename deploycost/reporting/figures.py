@@ -1,7 +1,6 @@
 """The figures of a report, as SVG that follows the page's light or dark ink; the only module that draws.
 
-Nothing depends on colour alone: methods and artifacts differ by marker or label too. The palette is that of Okabe and
-Ito (2008), which people with any of the common colour vision deficiencies can tell apart, less its black and yellow.
+Nothing depends on colour alone: methods and artifacts differ by marker or label too.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -26,40 +24,16 @@ from deploycost.reporting.content import (
     peak_training_bytes,
     tunings,
 )
+from deploycost.reporting.figure_style import INK, MARKERS, PALETTE, STYLE
 from deploycost.reporting.placement import Box, pareto_front, place, spread
 from deploycost.reporting.svg import inline_svg
 from deploycost.reporting.wording import number
 from deploycost.units import MIB, bytes_text, percent, seconds_text, usd
 
-# Stands for the page's text colour while drawing; no other colour of a figure is written like it.
-_INK = "#012345"
-_PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_MARKERS = "osD^vPXp"
 _WIDTH_IN = 7.2
 _CURVES_SHOWN = 6
 _BARS_SHOWN = 20
 _LOG_FROM_RATIO = 6
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and set in the page's own font
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.alpha": 0.2,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a dollar is a dollar
-    **dict.fromkeys(
-        (
-            "text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color",
-            "grid.color", "legend.labelcolor",
-        ),
-        _INK,
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,10 +74,10 @@ def _draw_cost(quotes: Sequence[Quote]) -> Picture | None:
             price = quote.usd_per_million.planned
             if price.low is not None and price.high is not None:
                 axes.plot([price.low, price.high], [y, y], color=colour, linewidth=1.2, marker="|", markersize=5)
-            marker = _MARKERS[artifacts.index(_artifact(quote)) % len(_MARKERS)]
+            marker = MARKERS[artifacts.index(_artifact(quote)) % len(MARKERS)]
             fill = colour if price.basis == "measured" else "none"
             axes.plot(x, y, marker, color=colour, markerfacecolor=fill, markersize=6.5, markeredgewidth=1.5, zorder=3)
-        axes.plot(*zip(*(points[i] for i in front), strict=True), color=_INK, linewidth=0.9, linestyle=":", zorder=1)
+        axes.plot(*zip(*(points[i] for i in front), strict=True), color=INK, linewidth=0.9, linestyle=":", zorder=1)
         axes.set(xlabel="planned cost, USD per million predictions", ylabel="accuracy on the test split, %")
         axes.margins(x=0.12, y=0.15)
         _dollars(axes, [value for quote in quotes for value in _ends(quote)])
@@ -136,10 +110,10 @@ def _draw_latency(loads: Sequence[LoadRecord], hidden: int) -> Picture | None:
         drawing.supxlabel("arrival rate, requests per second", fontsize=9)
         drawing.supylabel("latency, ms", fontsize=9)
         handles = [
-            Line2D([], [], color=_PALETTE[0], marker="o", markersize=4, label="p50"),
-            Line2D([], [], color=_PALETTE[1], marker="s", markersize=4, label="p95"),
-            Line2D([], [], color=_INK, linestyle="--", linewidth=1, label="SLO on p95"),
-            Patch(color=_PALETTE[2], alpha=0.3, label="capacity, interval"),
+            Line2D([], [], color=PALETTE[0], marker="o", markersize=4, label="p50"),
+            Line2D([], [], color=PALETTE[1], marker="s", markersize=4, label="p95"),
+            Line2D([], [], color=INK, linestyle="--", linewidth=1, label="SLO on p95"),
+            Patch(color=PALETTE[2], alpha=0.3, label="capacity, interval"),
         ]
         drawing.legend(handles=handles, loc="outside upper center", ncols=4)
 
@@ -186,7 +160,7 @@ def _draw_epochs(models: Sequence[TuningRecord]) -> Picture | None:
         for index, model in enumerate(models):
             xs = [epoch.epoch for epoch in model.epochs]
             ys = [100 * epoch.scores.accuracy for epoch in model.epochs]
-            axes.plot(xs, ys, color=_colour(index), marker=_MARKERS[index % len(_MARKERS)], markersize=5, linewidth=1.5)
+            axes.plot(xs, ys, color=_colour(index), marker=MARKERS[index % len(MARKERS)], markersize=5, linewidth=1.5)
         axes.set(xlabel="epoch", ylabel="accuracy on the test split, %")
         first, last = axes.dataLim.intervalx
         axes.set_xticks([tick for tick in MaxNLocator(integer=True).tick_values(first, last) if first <= tick <= last])
@@ -216,7 +190,7 @@ def _draw_training_time(models: Sequence[TuningRecord]) -> Picture | None:
 
 def _svg(name: str, height_in: float, draw: Callable[[Drawing], None]) -> str:
     # The salt makes ids repeatable; the name in front keeps those of two figures on one page apart.
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         mpl.rcParams["svg.hashsalt"] = name
         drawing = Drawing(figsize=(_WIDTH_IN, height_in), dpi=72, layout="constrained", facecolor="none")
         draw(drawing)
@@ -225,21 +199,21 @@ def _svg(name: str, height_in: float, draw: Callable[[Drawing], None]) -> str:
         buffer = StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         drawing.savefig(buffer, format="svg", metadata=nothing, transparent=True)
-    return inline_svg(buffer.getvalue(), name, _INK)
+    return inline_svg(buffer.getvalue(), name, INK)
 
 
 def _curve(axes: Axes, load: LoadRecord) -> None:
     points = sorted(load.curve, key=lambda point: point.rate_rps)
-    for percentile, colour, marker in (("p50_ms", _PALETTE[0], "o"), ("p95_ms", _PALETTE[1], "s")):
+    for percentile, colour, marker in (("p50_ms", PALETTE[0], "o"), ("p95_ms", PALETTE[1], "s")):
         known = [(p.rate_rps, ms) for p in points if (ms := getattr(p, percentile)) is not None]
         if known:
             axes.plot(*zip(*known, strict=True), color=colour, marker=marker, markersize=3.5, linewidth=1.3)
     capacity = load.capacity_rps
     if capacity.low is not None and capacity.high is not None:
-        axes.axvspan(capacity.low, capacity.high, color=_PALETTE[2], alpha=0.25, linewidth=0)
+        axes.axvspan(capacity.low, capacity.high, color=PALETTE[2], alpha=0.25, linewidth=0)
     if capacity.value is not None:
-        axes.axvline(capacity.value, color=_PALETTE[2], linewidth=1)
-    axes.axhline(load.slo.p95_ms, color=_INK, linewidth=1, linestyle="--")
+        axes.axvline(capacity.value, color=PALETTE[2], linewidth=1)
+    axes.axhline(load.slo.p95_ms, color=INK, linewidth=1, linestyle="--")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 2)))
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -250,9 +224,9 @@ def _curve(axes: Axes, load: LoadRecord) -> None:
 def _server_memory(axes: Axes, loads: Sequence[LoadRecord]) -> None:
     rows = range(len(loads))
     uses = [load.memory_bytes for load in loads]
-    axes.barh(rows, [use.peak / MIB for use in uses], 0.72, color=_PALETTE[5], alpha=0.6, label="peak")
-    axes.barh(rows, [use.at_capacity / MIB for use in uses], 0.46, color=_PALETTE[0], label="at capacity")
-    axes.barh(rows, [use.idle / MIB for use in uses], 0.16, color=_PALETTE[4], label="idle")
+    axes.barh(rows, [use.peak / MIB for use in uses], 0.72, color=PALETTE[5], alpha=0.6, label="peak")
+    axes.barh(rows, [use.at_capacity / MIB for use in uses], 0.46, color=PALETTE[0], label="at capacity")
+    axes.barh(rows, [use.idle / MIB for use in uses], 0.16, color=PALETTE[4], label="idle")
     for row, use in zip(rows, uses, strict=True):
         told = " / ".join(number(part / MIB) for part in (use.idle, use.at_capacity, use.peak))
         axes.annotate(told, (use.peak / MIB, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
@@ -266,7 +240,7 @@ def _server_memory(axes: Axes, loads: Sequence[LoadRecord]) -> None:
 
 
 def _bars(axes: Axes, names: Sequence[str], values: Sequence[float], labels: Sequence[str]) -> None:
-    bars = axes.barh(range(len(names)), values, 0.6, color=_PALETTE[0])
+    bars = axes.barh(range(len(names)), values, 0.6, color=PALETTE[0])
     axes.bar_label(bars, labels, padding=4, fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
@@ -276,12 +250,12 @@ def _bars(axes: Axes, names: Sequence[str], values: Sequence[float], labels: Seq
 
 def _cost_legend(drawing: Drawing, artifacts: Sequence[str], quotes: Sequence[Quote]) -> None:
     handles = [
-        Line2D([], [], color=_INK, marker=_MARKERS[index % len(_MARKERS)], linestyle="none", label=artifact)
+        Line2D([], [], color=INK, marker=MARKERS[index % len(MARKERS)], linestyle="none", label=artifact)
         for index, artifact in enumerate(artifacts)
     ]
-    handles.append(Line2D([], [], color=_INK, linestyle=":", label="not beaten in both"))
+    handles.append(Line2D([], [], color=INK, linestyle=":", label="not beaten in both"))
     if any(quote.usd_per_million.planned.basis != "measured" for quote in quotes):
-        hollow = Line2D([], [], color=_INK, marker="o", markerfacecolor="none", linestyle="none")
+        hollow = Line2D([], [], color=INK, marker="o", markerfacecolor="none", linestyle="none")
         hollow.set_label("hollow: projected or assumed")
         handles.append(hollow)
     drawing.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
@@ -313,7 +287,7 @@ def _label_points(drawing: Drawing, axes: Axes, quotes: Sequence[Quote]) -> None
         nearest = (min(max(spot[0], box.left), box.right), min(max(spot[1], box.bottom), box.top))
         leader = axes.annotate(
             "", nearest, xytext=spot, xycoords="figure pixels", textcoords="figure pixels",
-            arrowprops={"arrowstyle": "-", "color": _INK, "alpha": 0.35, "linewidth": 0.6, "shrinkA": 5, "shrinkB": 0},
+            arrowprops={"arrowstyle": "-", "color": INK, "alpha": 0.35, "linewidth": 0.6, "shrinkA": 5, "shrinkB": 0},
         )  # fmt: skip
         leader.set_in_layout(False)
 
@@ -365,4 +339,4 @@ def _artifact(quote: Quote) -> str:
 
 
 def _colour(index: int) -> str:
-    return _PALETTE[index % len(_PALETTE)]
+    return PALETTE[index % len(PALETTE)]

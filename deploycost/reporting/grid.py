@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Column:
     """One column.
 
-    Where a terminal is too narrow to set all columns side by side, one that is `below` moves to the second line of the
-    column before it, a `wide` one is left out, and `short` is the header. `text` columns are set left and may fold;
-    the others hold figures, which are set right and never broken.
+    Where there is too little room to set all columns side by side, one that is `below` moves under the column before
+    it; in a narrow terminal a `wide` one is left out and `short` is the header. `text` columns are set left and may
+    fold; the others hold figures, which are set right and never broken.
     """
 
     header: str
@@ -34,3 +34,15 @@ class Grid:
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+
+    def groups(self, *, keep_wide: bool) -> tuple[tuple[int, ...], ...]:
+        """Indices of the columns that share a place when they are stacked, each group from top to bottom."""
+        groups: list[tuple[int, ...]] = []
+        for index, column in enumerate(self.columns):
+            if column.wide and not keep_wide:
+                continue
+            if column.below and groups:
+                groups[-1] = (*groups[-1], index)
+            else:
+                groups.append((index,))
+        return tuple(groups)

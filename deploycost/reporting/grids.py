@@ -125,7 +125,7 @@ def quotes(sheet: QuoteSheet, limit: int | None = SHOWN_QUOTES) -> Grid:
         f"{LEGEND}; {_NOT_CERTIFIED_MARK} load test not certified.",
     ]
     if hidden:
-        notes.append(f"{hidden} more quotes are not shown: --all shows them, --json gives them to a program.")
+        notes.append(f"{hidden} more quotes are not shown: --all shows them, --json and report.json hold them.")
     title = f"Quotes, cheapest of {len(sheet.quotes)} first" if sheet.quotes else "Quotes: none"
     rows = tuple(_quote_row(quote) for quote in shown)
     return Grid(title, _quote_columns(shown), rows, tuple(note for note in notes if note))
@@ -219,7 +219,7 @@ def _quote_columns(shown: Sequence[Quote]) -> tuple[Column, ...]:
         Column("variant", text=True),
         Column("machine", text=True, below=True),
         Column("region", text=True, below=many_regions, wide=not many_regions),
-        Column("bought", text=True, below=many_options, wide=not many_options),
+        Column("bought", text=True, below=True, wide=not many_options),
         Column("$/hour", wide=True),
         Column("capacity rps", "rps"),
         Column("interval", below=True),

@@ -121,16 +121,10 @@ def _side_by_side(grid: Grid) -> list[_Drawn]:
 
 
 def _stacked(grid: Grid) -> list[_Drawn]:
-    groups: list[list[int]] = []
-    for index, column in enumerate(grid.columns):
-        if column.below and groups:
-            groups[-1].append(index)
-        elif not column.wide:
-            groups.append([index])
-    return [_stack(grid, group) for group in groups]
+    return [_stack(grid, group) for group in grid.groups(keep_wide=False)]
 
 
-def _stack(grid: Grid, group: list[int]) -> _Drawn:
+def _stack(grid: Grid, group: tuple[int, ...]) -> _Drawn:
     text = grid.columns[group[0]].text
     # What stands under a name is set in, so that the eye finds where the next row begins.
     indent = ["", *["  " if text and len(group) > 1 else ""] * (len(group) - 1)]

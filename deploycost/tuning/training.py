@@ -17,8 +17,9 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast, Train
 
 from deploycost.dataset import Dataset
 from deploycost.environment import machine_facts, now
+from deploycost.errors import NoAnswer
 from deploycost.experiment import Experiment, MethodName, TrainingSpec
-from deploycost.models.adapters import TunedClassifier, build, save, set_compute_dtype
+from deploycost.models.adapters import Recipe, TunedClassifier, build, save, set_compute_dtype
 from deploycost.models.base import BaseModel, load_tokenizer
 from deploycost.models.encoding import EncodedTexts, encode, logits_of
 from deploycost.models.scoring import score
@@ -66,24 +67,28 @@ def tune(job: TuningJob, folder: Path, progress: Progress) -> TuningRecord:
 
     Raises:
         UserError: the method does not fit the base model.
+        NoAnswer: training diverged; nothing is kept.
     """
     baseline_memory = resident_memory_bytes()
     spec, method = job.experiment.training, METHODS[job.method]
+    slug = job.experiment.method_slug(job.method)
     recipe = recipe_for(method, job.base.name, job.dataset.label_names, spec)
-    material = _prepare(job)
     set_seed(spec.seed)
     classifier = build(job.base, recipe)
+    material = _prepare(job, recipe)
     epochs, clock = _train(classifier, material, method, spec, progress)
     progress(1, 1, "judging on the whole test split")
     set_compute_dtype(classifier, torch.float32)
     logits = logits_of(classifier, material.test)
+    if not np.isfinite(logits).all():
+        raise NoAnswer(f"{slug}: training diverged, the model's answers are not numbers; give a lower --learning-rate")
     save(classifier, recipe, folder)
     save_logits(logits, folder)
     trainable, head, total = _count_parameters(classifier, job.base)
     return TuningRecord(
         fingerprint=job.fingerprint,
         method=job.method,
-        slug=job.experiment.method_slug(job.method),
+        slug=slug,
         base_model=job.base.name,
         label_names=job.dataset.label_names,
         dataset=job.dataset.name,
@@ -114,21 +119,19 @@ def save_logits(logits: NDArray[np.float32], folder: Path) -> None:
     save_file({"logits": np.ascontiguousarray(logits)}, folder / LOGITS_FILE)
 
 
-def text_tokens(base: BaseModel, method: MethodName, spec: TrainingSpec) -> int:
-    """How many tokens of a text are fed: those asked for, as far as positions are left beside virtual tokens."""
-    virtual = spec.virtual_tokens if METHODS[method].prompted else 0
-    return min(spec.max_tokens, base.max_positions - virtual)
+def curve_rows(rows: int) -> range:
+    """The rows of a test split that an epoch is judged on: evenly spread, so that a split sorted by class will do."""
+    return range(0, rows, -(-rows // _CURVE_ROWS))
 
 
-def _prepare(job: TuningJob) -> _Material:
+def _prepare(job: TuningJob, recipe: Recipe) -> _Material:
     tokenizer = load_tokenizer(job.base)
-    limit = text_tokens(job.base, job.method, job.experiment.training)
+    limit = recipe.text_tokens(job.base, job.experiment.training.max_tokens)
     train, test = job.dataset.train, job.dataset.test
     encoded_test = encode(tokenizer, test.texts, test.labels, limit)
-    curve_rows = range(0, len(test.texts), max(1, len(test.texts) // _CURVE_ROWS))[:_CURVE_ROWS]
     curve = EncodedTexts(
-        tuple(encoded_test.input_ids[row] for row in curve_rows),
-        tuple(encoded_test.labels[row] for row in curve_rows),
+        tuple(encoded_test.input_ids[row] for row in curve_rows(len(test))),
+        tuple(encoded_test.labels[row] for row in curve_rows(len(test))),
         encoded_test.pad_token_id,
     )
     return _Material(encode(tokenizer, train.texts, train.labels, limit), curve, encoded_test, tokenizer)
@@ -231,6 +234,8 @@ def _count_parameters(classifier: TunedClassifier, base: BaseModel) -> tuple[int
     """(trained, of those in the head, all); 4-bit weights are packed two to a byte and counted unpacked."""
     trained = head = total = 0
     for name, parameter in classifier.named_parameters():
+        if "original_module" in name:
+            continue  # PEFT keeps the untrained head beside the trained one
         count = parameter.numel() * (2 if parameter.dtype is torch.uint8 else 1)
         total += count
         if parameter.requires_grad:

@@ -42,7 +42,7 @@ def driver() -> Iterator[Driver]:
         process.kill()
 
 
-def test_probes_run_one_after_another(driver: Driver, start_server: StartServer):
+def test_probes_run_one_after_another(driver: Driver, start_server: StartServer) -> None:
     url = start_server("--service-ms", "20")
     for rate_rps in (10, 20):
         result = read_result(driver.ask(url, rate_rps=rate_rps, arrivals="constant", warmup_s=0.2, duration_s=1))
@@ -51,21 +51,21 @@ def test_probes_run_one_after_another(driver: Driver, start_server: StartServer)
         assert quantile_ms(merged([result.service]), 0.5) == pytest.approx(22, abs=6)
 
 
-def test_a_closed_loop_finds_the_saturation(driver: Driver, start_server: StartServer):
+def test_a_closed_loop_finds_the_saturation(driver: Driver, start_server: StartServer) -> None:
     url = start_server("--service-ms", "10", "--servers", "2")
     result = read_result(driver.ask(url, mode="closed", concurrency=8, warmup_s=0.2, duration_s=1))
     # Two workers at 10 ms each.
     assert result.achieved_rps == pytest.approx(200, rel=0.1)
 
 
-def test_overload_is_given_up(driver: Driver, start_server: StartServer):
+def test_overload_is_given_up(driver: Driver, start_server: StartServer) -> None:
     url = start_server("--service-ms", "20")
     result = read_result(driver.ask(url, rate_rps=100, warmup_s=0, duration_s=3, late_ms=100, give_up_ratio=0.06))
     assert result.gave_up
     assert result.window_s < 2
 
 
-def test_errors_are_counted_by_kind_and_kept_out_of_latency(driver: Driver, start_server: StartServer):
+def test_errors_are_counted_by_kind_and_kept_out_of_latency(driver: Driver, start_server: StartServer) -> None:
     refused = read_result(driver.ask("http://127.0.0.1:9", rate_rps=20, warmup_s=0, duration_s=0.5))
     assert refused.errors == {"ConnectionRefusedError": 10}
     failing = read_result(driver.ask(start_server("--status", "503"), rate_rps=20, warmup_s=0, duration_s=0.5))
@@ -73,7 +73,9 @@ def test_errors_are_counted_by_kind_and_kept_out_of_latency(driver: Driver, star
     assert merged([failing.latency]).get_total_count() == 0
 
 
-def test_answers_are_kept_with_the_number_of_their_text(driver: Driver, start_server: StartServer, tmp_path: Path):
+def test_answers_are_kept_with_the_number_of_their_text(
+    driver: Driver, start_server: StartServer, tmp_path: Path
+) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text("".join(json.dumps({"text": f"word{n} more"}) + "\n" for n in range(5)), encoding="utf-8")
     result = read_result(
@@ -83,12 +85,12 @@ def test_answers_are_kept_with_the_number_of_their_text(driver: Driver, start_se
     assert all(label == f"word{number}" for number, label in result.answers)
 
 
-def test_a_bad_plan_gets_one_line(driver: Driver):
+def test_a_bad_plan_gets_one_line(driver: Driver) -> None:
     assert "rate_rps must be above 0" in json.loads(driver.ask("http://127.0.0.1:9", rate_rps=0))["error"]
     assert "cannot read the texts" in json.loads(driver.ask("http://127.0.0.1:9", texts="nowhere.jsonl"))["error"]
 
 
-def test_the_driver_ends_with_its_stdin_in_the_middle_of_a_probe(start_server: StartServer):
+def test_the_driver_ends_with_its_stdin_in_the_middle_of_a_probe(start_server: StartServer) -> None:
     command = [sys.executable, "-m", "loadtests"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -101,7 +103,7 @@ def test_the_driver_ends_with_its_stdin_in_the_middle_of_a_probe(start_server: S
             process.kill()
 
 
-def test_plain_locust_runs_a_probe_and_leaves_its_result(start_server: StartServer, tmp_path: Path):
+def test_plain_locust_runs_a_probe_and_leaves_its_result(start_server: StartServer, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--host", start_server()]
     options = ["--rate-rps", "40", "--warmup-s", "0.2", "--result", str(path)]

@@ -27,7 +27,7 @@ def one_at_a_time(service_s: float):
     return send
 
 
-def test_latency_counts_from_the_due_time():
+def test_latency_counts_from_the_due_time() -> None:
     # 50/s of requests that take 30 ms one at a time: after 1 s request 50 has waited for 50 x (30 - 20) ms = 500 ms.
     plan = ProbePlan(rate_rps=50, arrivals="constant", warmup_s=0, duration_s=1, late_ms=1000)
     result = run_probe(plan, BODIES, one_at_a_time(0.03))
@@ -39,7 +39,7 @@ def test_latency_counts_from_the_due_time():
     assert closed.achieved_rps == pytest.approx(33, rel=0.25)
 
 
-def test_a_stall_is_seen_by_all_that_were_due_in_it():
+def test_a_stall_is_seen_by_all_that_were_due_in_it() -> None:
     start = time.perf_counter()
 
     def send(_: bytes) -> Answer:
@@ -53,7 +53,7 @@ def test_a_stall_is_seen_by_all_that_were_due_in_it():
     assert result.late == pytest.approx(40, abs=6)
 
 
-def test_a_hopeless_probe_is_given_up_early():
+def test_a_hopeless_probe_is_given_up_early() -> None:
     plan = ProbePlan(rate_rps=100, warmup_s=0, duration_s=5, late_ms=50, give_up_ratio=0.05, drain_s=0.2)
     start = time.perf_counter()
     result = run_probe(plan, BODIES, one_at_a_time(0.1))
@@ -62,7 +62,7 @@ def test_a_hopeless_probe_is_given_up_early():
     assert result.requests < result.planned == 500
 
 
-def test_requests_without_an_answer_fail_when_the_drain_time_is_over():
+def test_requests_without_an_answer_fail_when_the_drain_time_is_over() -> None:
     def send(_: bytes) -> Answer:
         gevent.sleep(60)
         return GOOD
@@ -77,6 +77,6 @@ def test_requests_without_an_answer_fail_when_the_drain_time_is_over():
         assert merged([result.latency]).get_total_count() == 0
 
 
-def test_warm_up_is_not_recorded():
+def test_warm_up_is_not_recorded() -> None:
     plan = ProbePlan(rate_rps=40, arrivals="constant", warmup_s=0.5, duration_s=0.5)
     assert run_probe(plan, BODIES, one_at_a_time(0.001)).requests == 20

@@ -23,7 +23,7 @@ def recorded() -> Recorder:
     return recorder
 
 
-def test_counts_and_timings_by_hand():
+def test_counts_and_timings_by_hand() -> None:
     result = recorded().result(planned=4, window_end_ns=3 * NS_PER_S, gave_up="", client_cpu_ratio=0.25)
     assert (result.requests, result.answered, result.failed, result.late) == (4, 3, 1, 2)
     assert result.errors == {"HTTP 503": 1}
@@ -41,16 +41,16 @@ def test_counts_and_timings_by_hand():
     assert result.answers == [(7, "World"), (7, "World")]
 
 
-def test_histograms_of_several_probes_merge_exactly():
+def test_histograms_of_several_probes_merge_exactly() -> None:
     results = [recorded().result(4, 3 * NS_PER_S, "", 0.0) for _ in range(3)]
     assert merged(result.latency for result in results).get_total_count() == 9
 
 
-def test_a_result_survives_its_text():
+def test_a_result_survives_its_text() -> None:
     result = recorded().result(4, 3 * NS_PER_S, "because", 0.5)
     assert read_result(write_result(result)) == result
 
 
-def test_other_json_is_not_a_result():
+def test_other_json_is_not_a_result() -> None:
     with pytest.raises(ValueError, match="not the result of a probe"):
         read_result('{"event": "ready"}')

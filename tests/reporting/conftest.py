@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from math import ceil
 from typing import Any
 
 import pytest
@@ -45,9 +46,7 @@ TRAINING_S = {"full": 1800.0, "lora": 1200.0, "qlora": 1500.0, "prompt": 1100.0,
 
 
 def make_scores(accuracy: float) -> Scores:
-    return Scores(
-        accuracy=accuracy, macro_f1=accuracy - 0.001, precision=accuracy + 0.001, recall=accuracy, rows=7600
-    )
+    return Scores(accuracy=accuracy, macro_f1=accuracy - 0.001, precision=accuracy + 0.001, recall=accuracy, rows=7600)
 
 
 def make_tuning(method: str = "full", **changes: Any) -> TuningRecord:
@@ -93,9 +92,7 @@ def make_export(method: str = "full", artifact: str = "onnx-fp32", **changes: An
         "engine": "onnxruntime",
         "precision": artifact.rpartition("-")[2],
         "scores": make_scores(ACCURACY[method] + (0.0015 if artifact.endswith("int8") else 0)),
-        "parity": Parity(
-            relative_error=0.0213, relative_error_limit=0.2, agreement_ratio=0.9942, agreement_limit=0.97
-        ),
+        "parity": Parity(relative_error=0.0213, relative_error_limit=0.2, agreement_ratio=0.9942, agreement_limit=0.97),
         "size_bytes": 91 * MIB if artifact.endswith("fp32") else 23 * MIB,
         "export_s": 60.0,
         "bundle_digest": "3" * 64,
@@ -251,43 +248,69 @@ def make_api_return() -> Return:
     )
 
 
+def _priced(rps: float, hourly: Decimal) -> dict[str, Any]:
+    """What a machine of so many requests per second costs for 100 M requests a month, by the formulas of the page."""
+
+    def planned(capacity_rps: float) -> float:
+        machines = ceil(100_000_000 / (730 * 3600) * 3 / (0.7 * capacity_rps)) + 1
+        return machines * float(hourly) * 730 / 100
+
+    def figure(value: float, low: float, high: float) -> Figure:
+        return Figure(value=value, low=low, high=high, basis="assumed")
+
+    low, high = 0.8 * rps, 1.15 * rps
+    price = planned(rps), planned(high), planned(low)
+    return {
+        "usd_per_hour": hourly,
+        "capacity_rps": figure(rps, low, high),
+        "replicas": round(price[0] * 100 / 730 / float(hourly)),
+        "usd_per_million": UsdPerMillion(
+            floor=figure(*(1e6 * float(hourly) / 3600 / rate for rate in (rps, high, low))),
+            planned=figure(*price),
+            per_correct=figure(*(value / 0.88 for value in price)),
+        ),
+        "monthly_usd": figure(*(100 * value for value in price)),
+    }
+
+
+def _unpriced() -> dict[str, Any]:
+    unknown = Figure(value=None, basis="assumed")
+    return {
+        "capacity_rps": unknown,
+        "capacity_reason": "unknown: T4 was not measured",
+        "replicas": None,
+        "usd_per_million": UsdPerMillion(floor=unknown, planned=unknown, per_correct=unknown),
+        "monthly_usd": unknown,
+        "p95_ms": unknown,
+        "fits_memory": None,
+        "meets_slo": None,
+        "certified": False,
+    }
+
+
 def _many_quotes() -> list[Quote]:
-    """Every variant on four machines; prices need not follow from capacities here, only differ."""
+    """Every variant on four machines, one of them a GPU that was not measured; cheapest first."""
     machines = (
-        ("aws", "us-east-1", "c7i.large", 1.0),
-        ("gcp", "us-central1", "c3-standard-4", 2.1),
-        ("azure", "eastus", "Standard_F2s_v2", 0.9),
-        ("azure", "eastus", "Standard_NC4as_T4_v3", None),
+        ("aws", "us-east-1", "c7i.large", 1.0, Decimal("0.08925")),
+        ("gcp", "us-central1", "c3-standard-4", 2.1, Decimal("0.201608")),
+        ("azure", "eastus", "Standard_F2s_v2", 0.9, Decimal("0.0846")),
+        ("azure", "eastus", "Standard_NC4as_T4_v3", None, Decimal("0.526")),
     )
     quotes = []
-    for rank, (method, artifact) in enumerate((m, a) for m in SLUGS for a in ("onnx-fp32", "onnx-int8")):
-        for cloud, region, instance_type, factor in machines:
-            name = f"{SLUGS[method]}.{artifact}"
-            changes: dict[str, Any] = {
-                "cloud": cloud, "region": region, "instance_type": instance_type,
-                "accuracy": Figure(value=make_export(method, artifact).scores.accuracy, low=0.84, high=0.9),
-            }  # fmt: skip
-            if factor is None:
-                unknown = Figure(value=None, basis="assumed")
-                changes |= {
-                    "capacity_rps": unknown, "replicas": None, "monthly_usd": unknown, "p95_ms": unknown,
-                    "usd_per_million": UsdPerMillion(floor=unknown, planned=unknown, per_correct=unknown),
-                    "fits_memory": None, "meets_slo": None, "certified": False,
-                }  # fmt: skip
-            else:
-                rps = factor * CAPACITY_RPS[method] * (2 if artifact.endswith("int8") else 1)
-                planned = 5.8 + 600 / rps + 0.2 * rank
-                changes |= {
-                    "capacity_rps": Figure(value=rps, low=0.8 * rps, high=1.15 * rps, basis="assumed"),
-                    "usd_per_million": UsdPerMillion(
-                        floor=Figure(value=27.8 / rps, basis="assumed"),
-                        planned=Figure(value=planned, low=0.9 * planned, high=1.25 * planned, basis="assumed"),
-                        per_correct=Figure(value=planned / 0.88, basis="assumed"),
-                    ),
-                    "monthly_usd": Figure(value=10 * planned, basis="assumed"),
-                }  # fmt: skip
-            quotes.append(make_quote(name, **changes))
-    return sorted(quotes, key=lambda q: q.usd_per_million.planned.value or 1e9)
+    for method, slug in SLUGS.items():
+        for artifact in ("onnx-fp32", "onnx-int8"):
+            rps = CAPACITY_RPS[method] * (2 if artifact == "onnx-int8" else 1)
+            accuracy = make_export(method, artifact).scores.accuracy
+            for cloud, region, instance_type, factor, hourly in machines:
+                changes: dict[str, Any] = {
+                    "cloud": cloud,
+                    "region": region,
+                    "instance_type": instance_type,
+                    "accuracy": Figure(value=accuracy, low=accuracy - 0.007, high=accuracy + 0.007),
+                    **(_unpriced() if factor is None else _priced(factor * rps, hourly)),
+                }
+                quotes.append(make_quote(f"{slug}.{artifact}", **changes))
+    return sorted(quotes, key=lambda q: (q.usd_per_million.planned.value or 1e9, q.usd_per_million.floor.value or 1e9))
 
 
 def make_content(**changes: Any) -> ReportContent:
@@ -301,7 +324,11 @@ def make_content(**changes: Any) -> ReportContent:
         "run_name": "demo",
         "experiment": {"model": "minilm", "dataset": {"source": "demo"}, "methods": list(SLUGS)},
         "variants": variants,
-        "sheet": make_sheet(*quotes, warnings=("capacity marked assumed is scaled from the measured cores",)),
+        "sheet": make_sheet(
+            *quotes,
+            traffic=Traffic(requests_per_month=100_000_000, peak_to_mean_ratio=3.0),
+            warnings=("capacity marked assumed is scaled from the measured cores",),
+        ),
         "recommendation": Recommendation(
             quote=quotes[0],
             reason=f"{quotes[0].variant} is the cheapest of 30 quotes that keep p95 within 100 ms and fit memory.",

@@ -1,7 +1,8 @@
 """A real bundle small enough to check by hand, the real server process, and an engine with a hand on its brake.
 
-The model: each known word is a point (4 on its own axis, else 0), special tokens and unknown words are the origin; the
-logits are the mean over all tokens that are not padding. `red` is fed as [CLS] red [SEP], so its logits are (4/3, 0, 0).
+The model: each known word is a point (4 on its own axis, else 0), special tokens and unknown words are the origin;
+the logits are the mean over all tokens that are not padding. `red` is fed as [CLS] red [SEP], so its logits are
+(4/3, 0, 0).
 """
 
 import json
@@ -15,10 +16,8 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -37,6 +36,9 @@ _VOCABULARY = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "red": 4, "green"
 
 def _write_model(path: Path, width: int = 3, sizes: tuple[int | str, int | str] = ("batch", "tokens")) -> None:
     """The model of this module's docstring with `width` labels; `sizes` are free where they are names."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
     points = np.zeros((len(_VOCABULARY), width), dtype=np.float32)
     for axis, word in enumerate(("red", "green", "blue")[:width]):
         points[_VOCABULARY[word], axis] = 4.0

@@ -59,7 +59,7 @@ def test_half_written(bundle: Bundle) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"variant": "x"}', b'{"format_version": "1"}'])
 def test_a_manifest_that_is_no_manifest(bundle: Bundle, content: bytes) -> None:
     (bundle.folder / "bundle.json").write_bytes(content)
-    with pytest.raises(BundleError, match="is not a valid manifest: .*rebuild"):
+    with pytest.raises(BundleError, match=r"is not a valid manifest: .*rebuild"):
         open_bundle(bundle.folder)
 
 
@@ -148,7 +148,7 @@ def test_a_full_disk_leaves_the_earlier_manifest(bundle: Bundle, manifest: Calla
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # bytes that a file may hold
     try:
-        with pytest.raises(BundleError, match="cannot seal .*: File too large; make room") as caught:
+        with pytest.raises(BundleError, match=r"cannot seal .*: File too large; make room") as caught:
             seal_bundle(bundle.folder, manifest(variant="other"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

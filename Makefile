@@ -1,0 +1,42 @@
+# Two commands matter: `make demo` answers the main question from nothing, `make test` checks everything.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test lint types contracts lock clean
+
+# The packaged encoder on the generated news: every method, every artifact, load-tested, priced, reported.
+demo: $(INSTALLED)
+	$(BIN)/deploycost run --run demo --model minilm --dataset demo \
+	    --train-rows 960 --epochs 2 --precision quick
+
+test: lint types contracts
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/pyright
+
+contracts: $(INSTALLED)
+	$(BIN)/lint-imports
+
+# The environment is exactly what the lock says; it is made anew when the lock changes.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "deploycost needs Python 3.11 or newer; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# Resolves the newest versions that pyproject.toml allows, in a fresh environment, and writes them down.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check '.[demo,dev]' torch==2.13.0
+	.venv-lock/bin/python -m pip freeze --exclude deploycost | sed 's/+cpu$$//' > requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv .ruff_cache .pytest_cache build *.egg-info

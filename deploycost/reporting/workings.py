@@ -1,0 +1,139 @@
+"""How the recommended price comes about, line by line, with this run's own numbers in each formula.
+
+The results are those of the records; nothing is priced here. A reader with a pocket calculator can follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deploycost.records import Quote, Variant
+from deploycost.reporting.answer import price_text
+from deploycost.reporting.content import ReportContent
+from deploycost.reporting.wording import interval, number
+from deploycost.units import SECONDS_PER_HOUR, UNKNOWN, milliseconds, percent, rate, usd
+from deploycost.verdicts import QuoteSheet
+
+
+@dataclass(frozen=True)
+class Working:
+    """One figure: what it is, its formula, the formula with numbers in it, and what it came to."""
+
+    name: str
+    formula: str
+    numbers: str
+    result: str
+
+
+def workings(content: ReportContent) -> tuple[Working, ...]:
+    """Each step from the load test to the planned price of the recommended quote; none without a recommendation."""
+    if content.recommendation is None or content.sheet is None:
+        return ()
+    quote = content.recommendation.quote
+    return (*_capacities(quote, content.chosen), *_fleet(quote, content.sheet), *_prices(quote, content.sheet))
+
+
+def assumptions(content: ReportContent) -> tuple[str, ...]:
+    """Everything that was taken rather than measured, each once."""
+    told: list[str] = []
+    if content.sheet:
+        traffic, policy = content.sheet.traffic, content.sheet.policy
+        told += [
+            f"traffic: {traffic.requests_per_month:,} requests a month, "
+            f"at the peak {number(traffic.peak_to_mean_ratio)} times the mean rate",
+            f"planning: {percent(policy.utilisation_ratio, 0)} of a machine's capacity at the peak, "
+            f"{policy.spare_replicas} spare, {policy.hours_per_month} billed hours a month",
+        ]
+        told += [
+            f"{quote.instance_type}: {quote.capacity_reason}"
+            for quote in content.sheet.quotes
+            if quote.capacity_rps.value is not None and quote.capacity_rps.basis != "measured"
+        ]
+    told += [note for answer in content.returns for note in answer.notes]
+    return tuple(dict.fromkeys(told))
+
+
+def _capacities(quote: Quote, variant: Variant | None) -> tuple[Working, ...]:
+    load = variant.load if variant else None
+    measured = quote.measured_capacity_rps
+    spread = f" ({interval(measured)})" if interval(measured) else ""
+    limits = (
+        f"p95 within {milliseconds(load.slo.p95_ms)}, errors within {percent(load.slo.max_error_ratio)}, "
+        f"{len(load.curve)} probes on {load.server_cores} core(s) of {load.environment.cpu_model}, seed {load.seed}"
+        if load
+        else "no load test of this run"
+    )
+    return (
+        Working(
+            "capacity, as measured",
+            "highest open-loop Poisson arrival rate that keeps the SLO, latency from the moment a request was due",
+            limits,
+            f"{rate(measured.value)}{spread}",
+        ),
+        Working(
+            f"capacity of one {quote.instance_type}",
+            "as measured there, or carried over from where it was",
+            quote.capacity_reason,
+            f"{rate(quote.capacity_rps.value)} ({quote.capacity_rps.basis})",
+        ),
+    )
+
+
+def _fleet(quote: Quote, sheet: QuoteSheet) -> tuple[Working, ...]:
+    traffic, policy = sheet.traffic, sheet.policy
+    seconds = policy.hours_per_month * SECONDS_PER_HOUR
+    peak_rps = traffic.requests_per_month / seconds * traffic.peak_to_mean_ratio
+    ratio = number(traffic.peak_to_mean_ratio)
+    return (
+        Working(
+            "peak rate",
+            "requests per month / seconds per month x peak to mean",
+            f"{traffic.requests_per_month:,} / {seconds:,} s x {ratio}",
+            rate(peak_rps),
+        ),
+        Working(
+            "machines",
+            "peak rate / (capacity x planned load), rounded up, at least 1; and the spares",
+            f"{number(peak_rps)} / ({number(quote.capacity_rps.value)} x {policy.utilisation_ratio:g}) rounded up, "
+            f"+ {policy.spare_replicas}",
+            UNKNOWN if quote.replicas is None else f"{quote.replicas:,}",
+        ),
+    )
+
+
+def _prices(quote: Quote, sheet: QuoteSheet) -> tuple[Working, ...]:
+    hourly, price = usd(quote.usd_per_hour), quote.usd_per_million
+    count = UNKNOWN if quote.replicas is None else f"{quote.replicas:,}"
+    capacity, accuracy = number(quote.capacity_rps.value), number(quote.accuracy.value)
+    return (
+        Working(
+            "monthly bill",
+            "machines x USD per hour x hours per month",
+            f"{count} x {hourly} x {sheet.policy.hours_per_month}",
+            price_text(quote.monthly_usd),
+        ),
+        Working(
+            "planned price per million",
+            "monthly bill / requests per month x 1,000,000 (idle and spare machines are paid)",
+            f"{usd(quote.monthly_usd.value)} / {sheet.traffic.requests_per_month:,} x 1,000,000",
+            price_text(price.planned),
+        ),
+        Working(
+            "floor per million",
+            "1,000,000 x USD per hour / (3,600 x capacity): a machine that is never idle",
+            f"1,000,000 x {hourly} / (3,600 x {capacity})",
+            price_text(price.floor),
+        ),
+        Working(
+            "planned price per million correct",
+            "planned price / accuracy of the artifact",
+            f"{usd(price.planned.value)} / {accuracy}",
+            price_text(price.per_correct),
+        ),
+        Working(
+            "p95 latency at the planned load",
+            "the probe nearest above planned load x measured capacity",
+            f"{sheet.policy.utilisation_ratio:g} x {number(quote.measured_capacity_rps.value)} requests per second",
+            f"{milliseconds(quote.p95_ms.value)} ({quote.p95_ms.basis})",
+        ),
+    )

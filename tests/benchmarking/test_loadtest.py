@@ -1,0 +1,183 @@
+"""Whole load tests with real processes: a null server of known speed, real Locust, and what happens when things die."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploycost.benchmarking.loadtest import LoadSubject, measure
+from deploycost.benchmarking.search import PRECISIONS, Precision
+from deploycost.environment import MachineFacts, machine_facts
+from deploycost.errors import LoadTestFailed
+from deploycost.experiment import LoadSpec
+from deploycost.records import LoadRecord, read_record, write_record
+
+pytestmark = pytest.mark.slow
+
+TEXTS = tuple(f"word{number} and some more words" for number in range(40))
+HURRIED = Precision(
+    budget_s=4, probe_s=0.6, requests=110, warmup_s=0.2, resolution=1.2, replicates=1, curve_ratios=(0.5,)
+)
+
+
+@pytest.fixture(scope="module")
+def machine() -> MachineFacts:
+    return machine_facts()
+
+
+@pytest.fixture
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRECISIONS, "quick", HURRIED)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_running() -> Iterator[None]:
+    yield
+    assert not [process.cmdline() for process in psutil.Process().children(recursive=True) if _ours(process)]
+
+
+def _ours(process: psutil.Process) -> bool:
+    return any("loadtests" in part for part in process.cmdline())
+
+
+def subject(labels: tuple[str, ...] | None = None) -> LoadSubject:
+    return LoadSubject("full.null", Path("bundle"), "digest", TEXTS, labels, 7.5, "mark")
+
+
+def run(machine: MachineFacts, slo_p95_ms: float, *options: str, said: list[str] | None = None) -> LoadRecord:
+    spec = LoadSpec(slo_p95_ms=slo_p95_ms, precision="quick")
+    labels = tuple(text.split()[0] for text in TEXTS)
+    module = ("loadtests.null_server", *options)
+    return measure(subject(labels), spec, machine, 1, (said if said is not None else []).append, module)
+
+
+@pytest.mark.usefixtures("_hurried")
+def test_a_server_of_known_speed(machine: MachineFacts, tmp_path: Path) -> None:
+    said: list[str] = []
+    record = run(machine, 100, "--service-ms", "5", said=said)
+    # 200/s at most; an M/D/1 queue answers 185/s in time, and short probes see less of its tail.
+    assert record.saturation_rps == pytest.approx(200, rel=0.1)
+    assert record.capacity_rps.value is not None
+    assert 130 < record.capacity_rps.value <= 215
+    assert record.capacity_rps.basis == "measured"
+    assert len(said) == len(record.curve)
+    assert [point.rate_rps for point in record.curve] == sorted(point.rate_rps for point in record.curve)
+    assert 0 < record.memory_bytes.idle <= record.memory_bytes.peak
+    assert 0 < record.startup_s < 30
+    names = {check.name: check for check in record.certificate.checks}
+    assert names["output_parity"].value == 1
+    assert names["error_ratio"].value == 0
+    path = tmp_path / "load.json"
+    path.write_text(write_record(record), encoding="utf-8")
+    assert read_record(path, LoadRecord) == record
+
+
+@pytest.mark.usefixtures("_hurried")
+def test_a_server_that_is_slower_than_the_objective(machine: MachineFacts) -> None:
+    record = run(machine, 30, "--service-ms", "60")
+    assert record.capacity_rps.value == 0
+    assert record.capacity_rps.low == 0
+    assert "no rate meets p95 <= 30 ms: a lone request takes 6" in record.capacity_reason
+
+
+@pytest.mark.usefixtures("_hurried")
+def test_wrong_labels_are_not_certified(machine: MachineFacts) -> None:
+    spec = LoadSpec(precision="quick")
+    module = ("loadtests.null_server", "--service-ms", "5")
+    record = measure(subject(("Sports",) * len(TEXTS)), spec, machine, 1, [].append, module)
+    assert not record.certificate.certified
+    assert [check.value for check in record.certificate.checks if check.name == "output_parity"] == [0]
+
+
+@pytest.mark.usefixtures("_hurried")
+def test_a_server_that_only_fails(machine: MachineFacts) -> None:
+    with pytest.raises(LoadTestFailed, match=r"endpoint of full\.null gave no good answer: HTTP 500"):
+        run(machine, 100, "--status", "500")
+
+
+def test_a_server_that_does_not_start(machine: MachineFacts) -> None:
+    with pytest.raises(
+        LoadTestFailed, match=r"the endpoint of full\.null died \(exit code 2\).*unrecognized arguments"
+    ):
+        run(machine, 100, "--nonsense")
+
+
+def _signal_the_server(number: signal.Signals, after_s: float) -> threading.Timer:
+    def act() -> None:
+        for process in psutil.Process().children(recursive=True):
+            if any("null_server" in part for part in process.cmdline()):
+                process.send_signal(number)
+
+    timer = threading.Timer(after_s, act)
+    timer.start()
+    return timer
+
+
+@pytest.mark.usefixtures("_hurried")
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(signal.SIGKILL, r"full\.null died \(signal 9\)"), (signal.SIGSTOP, "did not answer /readyz with 200")],
+)
+def test_a_server_that_dies_or_hangs_in_the_middle(
+    machine: MachineFacts, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, message: str
+) -> None:
+    monkeypatch.setattr("deploycost.benchmarking.bench.RECOVERY_S", 0.5)
+    monkeypatch.setattr("deploycost.benchmarking.bench.DRAIN_S", 0.5)
+    # By then the open-loop probes have begun.
+    timer = _signal_the_server(number, after_s=4.5)
+    try:
+        with pytest.raises(LoadTestFailed, match=message):
+            run(machine, 100, "--service-ms", "5")
+    finally:
+        timer.cancel()
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from deploycost.benchmarking.loadtest import LoadSubject, measure
+from deploycost.environment import machine_facts
+from deploycost.experiment import LoadSpec
+subject = LoadSubject("v", Path("bundle"), "d", ("some text",), None, None, "f")
+try:
+    measure(subject, LoadSpec(), machine_facts(), 1, print, ("loadtests.null_server", "--service-ms", "5"))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills the children of a killed process")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_whoever_is_interrupted_leaves_nothing_behind(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", SCRIPT]) as process:
+        tree = psutil.Process(process.pid)
+        # The client and the server; the second that follows finds them at work.
+        assert _wait_until(lambda: len(tree.children(recursive=True)) == 2, deadline_s=30)
+        time.sleep(1)
+        children = tree.children(recursive=True)
+        assert len(children) == 2
+        os.kill(process.pid, number)
+        code = process.wait(timeout=15)
+    assert code == (130 if number == signal.SIGINT else -number)
+    assert _wait_until(lambda: not any(_alive(child) for child in children))
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _wait_until(condition: Callable[[], bool], deadline_s: float = 10) -> bool:
+    end = time.monotonic() + deadline_s
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()

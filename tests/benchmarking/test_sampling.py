@@ -1,0 +1,59 @@
+"""Memory and CPU of real processes, read from outside."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from deploycost.benchmarking.sampling import Sampler, sample_tree
+
+# Holds 64 MiB in a child of its own, and works.
+CODE = """
+import subprocess, sys, time
+inner = subprocess.Popen([sys.executable, "-c", "x = bytearray(64 << 20); print(1, flush=True); input()"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+inner.stdout.readline()
+print(1, flush=True)
+while True: pass
+"""
+
+
+def test_the_whole_tree_is_sampled() -> None:
+    with subprocess.Popen([sys.executable, "-c", CODE], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            with Sampler(process.pid, ()) as sampler:
+                start = time.perf_counter()
+                time.sleep(1.8)
+                busy = [(start, time.perf_counter())]
+            use, cpu_ratio = sampler.memory_use(busy), sampler.cpu_ratio(busy, cores=1)
+        finally:
+            subprocess.run(["kill", *map(str, _tree(process.pid))], check=False)
+    assert 64 << 20 < use.idle <= use.peak
+    assert use.idle <= use.at_capacity <= use.peak
+    assert use.peak < 300 << 20
+    assert cpu_ratio is not None
+    # It never sleeps, but it may have to share its core.
+    assert 0.2 < cpu_ratio < 1.2
+
+
+def test_a_process_that_is_gone_has_no_sample() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    assert sample_tree(process.pid) is None
+
+
+def test_without_two_samples_there_is_no_cpu_ratio() -> None:
+    with Sampler(os.getpid(), ()) as sampler:
+        pass
+    assert sampler.cpu_ratio([(0, 1e-9)], cores=1) is None
+    assert sampler.memory_use([(0, 1e-9)]).at_capacity == pytest.approx(sampler.memory_use([]).idle)
+
+
+def _tree(pid: int) -> list[int]:
+    import psutil
+
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]

@@ -1,0 +1,211 @@
+"""The real process: how it starts, answers over a socket, refuses and stops."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import serving
+from serving.bundle import Bundle
+from serving.classifier import Classifier
+
+REPOSITORY = Path(serving.__file__).parents[1]
+FORBIDDEN = {"torch", "transformers", "peft", "datasets", "bitsandbytes", "deploycost", "pydantic", "fastapi"}
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def one_line(completed: subprocess.CompletedProcess[str]) -> str:
+    """The one line on stderr of a process that refused to start."""
+    assert completed.returncode == 2
+    assert completed.stdout == ""
+    (line,) = completed.stderr.splitlines()
+    return line
+
+
+def test_what_is_announced_is_what_answers(server: Any, client: httpx.Client, shared_bundle: Bundle) -> None:
+    assert set(server.announced) == {"event", "host", "port", "pid", "variant"}
+    assert server.announced["event"] == "listening"
+    assert server.announced["variant"] == "tiny.onnx-fp32"
+    assert client.get("/readyz").status_code == 200
+    assert client.get("/healthz").status_code == 200
+    body = client.get("/metadata").json()
+    assert body["pid"] == server.process.pid == server.announced["pid"]
+    assert body["bundle_digest"] == shared_bundle.digest
+
+
+def test_over_the_wire_as_in_process(client: httpx.Client, classifier: Classifier) -> None:
+    texts = ["red", "blue blue grey", "green " * 20, "日本語 \x00 🦜"]
+    predictions = client.post("/predict", json={"texts": texts}).json()["predictions"]
+    for told, known in zip(predictions, classifier.predict(texts), strict=True):
+        assert (told["label"], told["tokens"], told["truncated"]) == (known.label, known.tokens, known.truncated)
+        assert told["scores"] == pytest.approx(known.scores, abs=1e-5)
+
+
+def test_a_crowd_gets_each_its_own_answer(client: httpx.Client) -> None:
+    words = ["red", "green", "blue"] * 40
+
+    def ask(word: str) -> str:
+        return client.post("/predict", json={"text": word}).json()["label"]
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(ask, words)) == words
+
+
+def test_a_body_larger_than_a_mebibyte(client: httpx.Client) -> None:
+    headers = {"content-type": "application/json"}
+    letters = b'{"text": "' + b"a" * (1 << 20) + b'"}'
+    assert client.post("/predict", content=letters[20:], headers=headers).status_code == 400  # fits, is no JSON
+    answer = client.post("/predict", content=letters, headers=headers)
+    assert (answer.status_code, list(answer.json())) == (413, ["error"])
+    assert client.post("/predict", json={"text": "red"}).status_code == 200
+
+
+def test_an_endless_chunked_body_is_cut_off(server: Any) -> None:
+    with socket.create_connection((server.announced["host"], server.announced["port"]), timeout=30) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        connection.sendall(b"Transfer-Encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+        assert 1 << 20 <= sent_until_closed(connection, chunk, limit_bytes=64 << 20) < 64 << 20
+
+
+def sent_until_closed(connection: socket.socket, chunk: bytes, limit_bytes: int) -> int:
+    """Bytes that could be sent before the other side closed, or `limit_bytes`."""
+    for sent in range(0, limit_bytes, len(chunk)):
+        try:
+            connection.sendall(chunk)
+        except ConnectionError:
+            return sent
+    return limit_bytes
+
+
+def test_a_client_that_leaves_half_way_harms_nobody(server: Any, client: httpx.Client) -> None:
+    for _ in range(5):
+        with socket.create_connection((server.announced["host"], server.announced["port"]), timeout=30) as connection:
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+            connection.sendall(b'Content-Length: 100\r\n\r\n{"text": ')
+    assert client.post("/predict", json={"text": "red"}).json()["label"] == "red"
+
+
+def test_what_is_not_http_is_400(server: Any) -> None:
+    with socket.create_connection((server.announced["host"], server.announced["port"]), timeout=30) as connection:
+        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_ends_in_0(start_server: Any, shared_bundle: Bundle, number: signal.Signals) -> None:
+    body = b'{"text": "blue SECRET"}'
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    with start_server(shared_bundle.folder) as running:
+        address = running.announced["host"], running.announced["port"]
+        with socket.create_connection(address, timeout=30) as connection:
+            connection.sendall(head)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100")  # the request is in hand
+            running.process.send_signal(number)
+            until_refused(address)
+            connection.sendall(body)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b'"label":"blue"' in answer
+        output, errors = running.process.communicate(timeout=30)
+        assert (running.process.returncode, output, errors) == (0, "", "")
+
+
+def until_refused(address: tuple[str, int]) -> None:
+    """Return once nobody listens at `address`; the test's own time limit is the deadline."""
+    while True:
+        try:
+            socket.create_connection(address, timeout=30).close()
+        except ConnectionError:
+            return
+        time.sleep(0.01)
+
+
+def test_stopped_without_a_request(start_server: Any, shared_bundle: Bundle) -> None:
+    with (
+        start_server(shared_bundle.folder, "--threads", "2", "--max-batch", "1") as running,
+        httpx.Client(base_url=running.url, trust_env=False) as client,
+    ):
+        assert client.get("/metadata").json()["threads"] == 2
+        running.process.terminate()  # while the client keeps its idle connection open
+        assert running.process.wait(timeout=30) == 0
+
+
+def test_a_port_in_use(shared_bundle: Bundle) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = one_line(python("-m", "serving", "--bundle", str(shared_bundle.folder), "--port", str(port)))
+    assert (
+        line == f"error: port {port} on 127.0.0.1 is in use; stop what listens there, or take a free port with --port 0"
+    )
+
+
+def test_an_address_that_is_not_here(shared_bundle: Bundle) -> None:
+    line = one_line(python("-m", "serving", "--bundle", str(shared_bundle.folder), "--host", "192.0.2.1"))
+    assert line.startswith("error: cannot listen on 192.0.2.1 port 8000: ")
+
+
+def test_a_damaged_bundle(bundle: Bundle) -> None:
+    bundle.model_path.write_bytes(b"")
+    line = one_line(python("-m", "serving", "--bundle", str(bundle.folder), "--port", "0"))
+    assert line.startswith("error: the bundle in ")
+    assert "model.onnx was changed" in line
+    assert "rebuild it with `deploycost build`" in line
+
+
+def test_a_bundle_whose_model_does_not_load(bundle: Bundle, manifest: Any) -> None:
+    from serving.bundle import seal_bundle
+
+    bundle.model_path.write_bytes(b"not a graph")
+    seal_bundle(bundle.folder, manifest())
+    line = one_line(python("-m", "serving", "--bundle", str(bundle.folder), "--port", "0"))
+    assert line.startswith("error: onnxruntime cannot load ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "the following arguments are required: --bundle"),
+        (("--bundle", "x", "--threads", "0"), "argument --threads: expected a whole number from 1, got '0'"),
+        (("--bundle", "x", "--max-batch", "many"), "expected a whole number from 1, got 'many'"),
+        (("--bundle", "x", "--port", "65536"), "expected a port from 0 to 65535, got '65536'"),
+    ],
+)
+def test_arguments_that_are_wrong(arguments: tuple[str, ...], sentence: str) -> None:
+    completed = python("-m", "serving", *arguments)
+    assert completed.returncode == 2
+    assert sentence in completed.stderr
+    assert "Traceback" not in completed.stderr
+
+
+def test_no_training_framework_in_the_process(shared_bundle: Bundle) -> None:
+    program = (
+        "import json, sys; import serving.__main__, serving.http, uvicorn; from serving.classifier import Classifier;"
+        f"app = serving.http.create_app(Classifier({str(shared_bundle.folder)!r}));"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    loaded = set(json.loads(python("-c", program).stdout))
+    assert {"onnxruntime", "tokenizers", "starlette"} <= loaded
+    assert loaded & FORBIDDEN == set()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = "import sys, serving.__main__; print(' '.join(sys.modules))"
+    loaded = set(python("-c", program).stdout.split())
+    assert loaded & {"numpy", "onnxruntime", "tokenizers", "starlette", "uvicorn", "msgspec"} == set()
