@@ -17,5 +17,5 @@ def arrival_offsets_ns(arrivals: str, rate_rps: float, seconds: float, seed: int
     number = max(1, round(rate_rps * seconds))
     if arrivals == "constant":
         return [int((index + 0.5) * seconds * NS_PER_S / number) for index in range(number)]
-    source = Random(seed)  # noqa: S311 - a simulation, not a secret
+    source = Random(seed)
     return sorted(int(source.random() * seconds * NS_PER_S) for _ in range(number))

@@ -94,7 +94,7 @@ async def serve(options: argparse.Namespace) -> None:
     """Serve until the process is stopped; one line of JSON on stdout tells the port."""
     timetable = None
     if options.service_ms > 0:
-        timetable = Timetable(options.service_ms / 1000, options.exponential, options.servers, Random(options.seed))  # noqa: S311
+        timetable = Timetable(options.service_ms / 1000, options.exponential, options.servers, Random(options.seed))
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: NullProtocol(timetable, options.status), HOST, options.port, backlog=1024)
     host, port = server.sockets[0].getsockname()[:2]

@@ -36,7 +36,7 @@ def request_bodies(texts: list[str]) -> list[bytes]:
 
 def seeded_order(number: int, seed: int) -> Iterator[int]:
     """Indices below `number` without end: all of them shuffled, then all of them shuffled again."""
-    source = Random(seed)  # noqa: S311 - a simulation, not a secret
+    source = Random(seed)
     while True:
         yield from source.sample(range(number), number)
 

@@ -47,7 +47,8 @@ class OnnxRuntimeEngine:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        # Idle workers that spin take the core from the event loop, and on one machine from the load generator.
+        # Workers that spin take the cores from the event loop and from other processes: with 2 threads on a shared
+        # 2-core machine, spinning doubled the CPU time of a request and lengthened it by half.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # its warnings could quote inputs; failures reach us as exceptions
         try:

@@ -48,6 +48,7 @@ def tiny_bases(tmp_path_factory: pytest.TempPathFactory, offline: None) -> dict[
     logging.disable_progress_bar()
     root = tmp_path_factory.mktemp("bases")
     texts, _, _ = generate_news(rows=300)
+    torch.set_num_threads(1)  # networks this small only wait for one another
     torch.manual_seed(0)
     for family, make in {"bert": _bert, "distilbert": _distilbert, "roberta": _roberta}.items():
         tokenizer, model = make(texts)
@@ -93,7 +94,7 @@ def tuned(
     from deploycost.tuning.training import TuningJob, tune
 
     done: dict[tuple[str, str], Tuned] = {}
-    spec = TrainingSpec(epochs=2, learning_rate=3e-3, virtual_tokens=4, max_tokens=48)
+    spec = TrainingSpec(epochs=2, learning_rate=3e-3, virtual_tokens=4, max_tokens=48, mixed_precision=False)
 
     def get(family: str, method: Any) -> Tuned:
         if (family, method) not in done:

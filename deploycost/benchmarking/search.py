@@ -107,6 +107,7 @@ def capacity_of(points: Sequence[CurvePoint]) -> Figure:
 
     `low` is the highest rate at and below which every probe passed, `high` the lowest at and above which every probe
     failed, None where no rate failed. A cliff between two rates is so told as the gap it is, not as a point inside it.
+    That is where the verdicts were seen to turn, not a confidence interval.
     """
     rates = sorted({point.rate_rps for point in points})
     value = best_passing(points) or 0.0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from bitsandbytes.nn.modules import Linear4bit
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
 from deploycost.base_model import locate_model
@@ -99,7 +100,7 @@ def load_classifier(base: BaseModel, label_names: tuple[str, ...], *, quantised:
     """
     labels = dict(enumerate(label_names))
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
+        model = AutoModelForSequenceClassification.from_pretrained(
             base.place,
             num_labels=len(labels),
             id2label=labels,
@@ -110,6 +111,19 @@ def load_classifier(base: BaseModel, label_names: tuple[str, ...], *, quantised:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"cannot load the weights of model {base.name!r}: {_first_line(error)}") from None
+    _keep_layout(model)
+    return model
+
+
+def _keep_layout(model: PreTrainedModel) -> None:
+    """Holds 4-bit weights as they were quantised, on every CPU.
+
+    On those with bf16 instructions bitsandbytes repacks them in place at the first answer out of training, scales
+    rounded to bf16; neither gradients nor widths that are no multiple of 64 pass through its kernel from then on.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _nf4(family: Family) -> BitsAndBytesConfig:

@@ -25,13 +25,14 @@ from deploycost.reporting.content import (
     tunings,
 )
 from deploycost.reporting.figure_style import INK, MARKERS, PALETTE, STYLE
-from deploycost.reporting.placement import Box, pareto_front, place, spread
+from deploycost.reporting.placement import pareto_front, spread
 from deploycost.reporting.svg import inline_svg
 from deploycost.reporting.wording import number
 from deploycost.units import MIB, bytes_text, percent, seconds_text, usd
 
 _WIDTH_IN = 7.2
 _CURVES_SHOWN = 6
+_POINTS_NAMED = 20
 _BARS_SHOWN = 20
 _LOG_FROM_RATIO = 6
 
@@ -51,7 +52,7 @@ def pictures(content: ReportContent) -> tuple[Picture, ...]:
     loads = loads_by_capacity(content)
     models = tunings(content.variants)
     drawn = (
-        _draw_cost(cheapest_quotes(content)),
+        _draw_cost(cheapest_quotes(content), [model.slug for model in models]),
         _draw_latency(loads[:_CURVES_SHOWN], hidden=len(loads) - _CURVES_SHOWN),
         _draw_memory(loads[:_BARS_SHOWN], models),
         _draw_epochs([model for model in models if model.epochs]),
@@ -60,7 +61,7 @@ def pictures(content: ReportContent) -> tuple[Picture, ...]:
     return tuple(picture for picture in drawn if picture)
 
 
-def _draw_cost(quotes: Sequence[Quote]) -> Picture | None:
+def _draw_cost(quotes: Sequence[Quote], models: Sequence[str]) -> Picture | None:
     points = [_point(quote) for quote in quotes]
     if not points:
         return None
@@ -68,7 +69,8 @@ def _draw_cost(quotes: Sequence[Quote]) -> Picture | None:
 
     def draw(drawing: Drawing) -> None:
         axes = drawing.subplots()
-        slugs, artifacts = _distinct(_slug(quote) for quote in quotes), _distinct(_artifact(quote) for quote in quotes)
+        slugs = _distinct([*models, *(_slug(quote) for quote in quotes)])
+        artifacts = _distinct(_artifact(quote) for quote in quotes)
         for quote, (x, y) in zip(quotes, points, strict=True):
             colour = _colour(slugs.index(_slug(quote)))
             price = quote.usd_per_million.planned
@@ -79,11 +81,12 @@ def _draw_cost(quotes: Sequence[Quote]) -> Picture | None:
             axes.plot(x, y, marker, color=colour, markerfacecolor=fill, markersize=6.5, markeredgewidth=1.5, zorder=3)
         axes.plot(*zip(*(points[i] for i in front), strict=True), color=INK, linewidth=0.9, linestyle=":", zorder=1)
         axes.set(xlabel="planned cost, USD per million predictions", ylabel="accuracy on the test split, %")
-        axes.margins(x=0.12, y=0.15)
+        axes.margins(x=0.06, y=0.15)
         _dollars(axes, [value for quote in quotes for value in _ends(quote)])
         _cost_legend(drawing, artifacts, quotes)
-        first = [*front, *(i for i in range(len(points)) if i not in front)]
-        _label_points(drawing, axes, [quotes[i] for i in first])
+        named = [*front, *(i for i in range(len(points)) if i not in front)][:_POINTS_NAMED]
+        colours = [_colour(slugs.index(_slug(quotes[i]))) for i in named]
+        _label_points(drawing, axes, [quotes[i] for i in named], colours)
 
     best = ", ".join(f"{quotes[i].variant} ({usd(points[i][0])}, {points[i][1]:.1f} %)" for i in front)
     return Picture(
@@ -261,35 +264,16 @@ def _cost_legend(drawing: Drawing, artifacts: Sequence[str], quotes: Sequence[Qu
     drawing.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
 
 
-def _label_points(drawing: Drawing, axes: Axes, quotes: Sequence[Quote]) -> None:
-    """Names as many points as there is room for, the first of them first; the tables name them all."""
-    texts = [
-        axes.annotate(name, (0, 0), xycoords="figure pixels", fontsize=8)
-        for name in (quote.variant for quote in quotes)
-    ]
-    for text in texts:
-        text.set_in_layout(False)
+def _label_points(drawing: Drawing, axes: Axes, quotes: Sequence[Quote], colours: Sequence[str]) -> None:
+    """Names each point in the margin, at its own height where there is room, with a line from its whisker."""
     drawing.draw_without_rendering()
-    extents = [text.get_window_extent() for text in texts]
-    frame = axes.get_window_extent()
-    spots = [_spot(axes, *_point(quote)) for quote in quotes]
-    whiskers = [
-        Box(_spot(axes, min(_ends(quote)), 0)[0], y - 3, _spot(axes, max(_ends(quote)), 0)[0], y + 3)
-        for quote, (_, y) in zip(quotes, spots, strict=True)
-    ]
-    sizes = [(box.width + 4, box.height + 1) for box in extents]
-    boxes = place(spots, sizes, Box(*frame.extents), obstacles=whiskers)
-    for text, box, spot in zip(texts, boxes, spots, strict=True):
-        if box is None:
-            text.remove()
-            continue
-        text.set_position((box.left + 2, box.bottom + 1))
-        nearest = (min(max(spot[0], box.left), box.right), min(max(spot[1], box.bottom), box.top))
-        leader = axes.annotate(
-            "", nearest, xytext=spot, xycoords="figure pixels", textcoords="figure pixels",
-            arrowprops={"arrowstyle": "-", "color": INK, "alpha": 0.35, "linewidth": 0.6, "shrinkA": 5, "shrinkB": 0},
+    heights = [_spot(axes, *_point(quote))[1] for quote in quotes]
+    for quote, colour, before, after in zip(quotes, colours, heights, spread(heights, gap=11), strict=True):
+        axes.annotate(
+            quote.variant, (max(_ends(quote)), _point(quote)[1]), xytext=(1.04, after - before), va="center",
+            textcoords=("axes fraction", "offset points"), fontsize=8, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 2},
         )  # fmt: skip
-        leader.set_in_layout(False)
 
 
 def _label_ends(drawing: Drawing, axes: Axes, models: Sequence[TuningRecord]) -> None:

@@ -155,7 +155,10 @@ except KeyboardInterrupt:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills the children of a killed process")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_whoever_is_interrupted_leaves_nothing_behind(number: signal.Signals) -> None:
+def test_whoever_is_interrupted_leaves_nothing_behind(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with subprocess.Popen([sys.executable, "-c", SCRIPT]) as process:
         tree = psutil.Process(process.pid)
         # The client and the server; the second that follows finds them at work.

@@ -1,6 +1,7 @@
 """The open loop against servers that are greenlets here: what a slow, stalled or dead one does to the figures."""
 
 import time
+from collections.abc import Callable
 
 import gevent
 import pytest
@@ -15,7 +16,7 @@ GOOD = Answer(label="World")
 BODIES = [b"one", b"two"]
 
 
-def one_at_a_time(service_s: float):
+def one_at_a_time(service_s: float) -> Callable[[bytes], Answer]:
     """A server that serves one request after another."""
     lock = BoundedSemaphore()
 

@@ -4,7 +4,7 @@ import pytest
 
 from loadtests.plan import ProbePlan
 from loadtests.recorder import NS_PER_MS, NS_PER_S, Answer, Recorder, Sent
-from loadtests.result import merged, quantile_ms, read_result, write_result
+from loadtests.result import merged, new_histogram, quantile_ms, read_result, write_result
 
 GOOD = Answer(label="World")
 
@@ -54,3 +54,13 @@ def test_a_result_survives_its_text() -> None:
 def test_other_json_is_not_a_result() -> None:
     with pytest.raises(ValueError, match="not the result of a probe"):
         read_result('{"event": "ready"}')
+
+
+def test_a_quantile_is_the_smallest_value_that_enough_samples_are_within() -> None:
+    histogram = new_histogram()
+    for value_ms in range(1, 221):
+        histogram.record_value(value_ms * 1000)
+    # 95 % of 220 are 209.
+    assert quantile_ms(histogram, 0.95) == pytest.approx(209, rel=0.001)
+    assert quantile_ms(histogram, 0.9501) == pytest.approx(210, rel=0.001)
+    assert quantile_ms(histogram, 1) == pytest.approx(220, rel=0.001)

@@ -343,43 +343,43 @@ def make_content(**changes: Any) -> ReportContent:
     return ReportContent(**fields | changes)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def content() -> ReportContent:
     """A whole report: five methods, two artifacts each, four machines of which one cannot be priced."""
     return make_content()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def content_with() -> Callable[..., ReportContent]:
     """A whole report with some of its fields replaced."""
     return make_content
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def variant_with() -> Callable[..., Variant]:
     return make_variant
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def quote_with() -> Callable[..., Quote]:
     return make_quote
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sheet_with() -> Callable[..., QuoteSheet]:
     return make_sheet
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def load_with() -> Callable[..., LoadRecord]:
     return make_load
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def return_with() -> Callable[..., Return]:
     return make_return
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def api_return() -> Return:
     return make_api_return()
