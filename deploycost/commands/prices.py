@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import date
+from decimal import Decimal
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from deploycost.commands.output import show, show_json
 from deploycost.errors import UserError
-from deploycost.units import usd
 from pricing.book import Offer, load_book
 from pricing.errors import PriceError
 from pricing.selection import select
@@ -30,18 +32,27 @@ def list_prices(
     if json:
         show_json({"offers": [_as_json(offer) for offer in offers]})
         return 0
-    table = Table(caption=f"{len(offers)} prices, {purchase_option}; 'prices show' gives the source of one")
+    table = Table(
+        caption=f"{len(offers)} prices, {purchase_option}; 'deploycost prices show MACHINE' gives the source of one",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for title in ("cloud", "region", "machine"):
         table.add_column(title, overflow="fold")
     for title in ("vCPU", "GiB", "accelerator", "$/hour", "as of"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     for offer in offers:
-        accelerator = (
-            f"{offer.accelerator_count.normalize():f}x {offer.accelerator_name}" if offer.accelerator_name else ""
+        count = f"{offer.accelerator_count.normalize():f}x" if offer.accelerator_name else ""
+        sizes = (f"{offer.vcpus.normalize():f}", f"{offer.memory_gib.normalize():f}")
+        table.add_row(
+            offer.cloud,
+            offer.region,
+            offer.instance_type,
+            *sizes,
+            f"{count} {offer.accelerator_name or ''}".strip(),
+            f"${offer.usd_per_hour.normalize():f}",
+            offer.as_of.isoformat(),
         )
-        sizes = (f"{offer.vcpus.normalize():f}", f"{offer.memory_gib.normalize():f}", accelerator)
-        place = (offer.cloud, offer.region, offer.instance_type)
-        table.add_row(*place, *sizes, usd(offer.usd_per_hour), offer.as_of.isoformat())
     show(table)
     return 0
 
@@ -73,13 +84,10 @@ def _selected(cloud: str, region: str | None, purchase_option: str) -> list[Offe
 
 
 def _as_json(offer: Offer) -> dict[str, str | float | None]:
-    return {
-        name: value if value is None or isinstance(value, str) else float(value) if _is_number(value) else str(value)
-        for name, value in asdict(offer).items()
-    }
+    return {name: _plain(value) for name, value in asdict(offer).items()}
 
 
-def _is_number(value: object) -> bool:
-    from decimal import Decimal
-
-    return isinstance(value, int | float | Decimal)
+def _plain(value: str | int | Decimal | date | None) -> str | float | None:
+    if isinstance(value, int | Decimal):
+        return float(value)
+    return value.isoformat() if isinstance(value, date) else value

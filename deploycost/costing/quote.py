@@ -174,9 +174,12 @@ def _load_warnings(loads: dict[str, LoadRecord], slo_p95_ms: float) -> list[str]
 
 def _quote_warnings(quotes: Sequence[Quote]) -> list[str]:
     told = []
-    unknown = sum(each.capacity_rps.value is None for each in quotes)
+    unknown = [each for each in quotes if each.capacity_rps.value is None]
     if unknown:
-        told.append(f"{unknown} of {len(quotes)} quotes have no capacity, so no cost: see the reason of each")
+        told.append(
+            f"{len(unknown)} of {len(quotes)} quotes have no capacity, so no cost; {unknown[0].variant} on "
+            f"{unknown[0].instance_type}, for one, is {unknown[0].capacity_reason}"
+        )
     if any(each.capacity_rps.basis == "assumed" and each.capacity_rps.value is not None for each in quotes):
         told.append("capacity marked assumed is scaled from the measured cores: load-test on the machine before buying")
     if any(each.purchase_option == "spot" for each in quotes):

@@ -259,4 +259,3 @@ def _told_hyper_parameters(method: Method, spec: TrainingSpec) -> dict[str, Any]
     if method.quantised:
         told |= {"bits": 4, "quantisation": "nf4, double"}
     return told
-
