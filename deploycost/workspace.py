@@ -63,6 +63,11 @@ class Run:
         found = self.folder.glob(pattern)
         return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(self.folder).parts))
 
+    @property
+    def has_results(self) -> bool:
+        """Whether a stage finished here: until one did, nothing binds the run to what was asked of it."""
+        return self.experiment_path.exists() and bool(self.record_paths("tuning.json"))
+
     def experiment(self) -> Experiment:
         """What was asked of this run.
 
@@ -105,7 +110,7 @@ class Run:
             UserError: the model, the data set or the training differ from those the run was made with.
         """
         whole = experiment
-        if self.experiment_path.exists():
+        if self.has_results:
             before = self.experiment()
             differing = [path for part in _CONDITIONS for path in _differences(before, experiment, part)]
             if differing:

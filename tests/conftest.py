@@ -109,28 +109,28 @@ def tuned(
 
 
 def _bert(texts: list[str]) -> tuple[Any, Any]:
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizer
 
     config = BertConfig(
         vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
         intermediate_size=INNER, max_position_embeddings=MAX_POSITIONS,
     )  # fmt: skip
-    return BertTokenizerFast(_word_pieces(texts), model_max_length=MAX_POSITIONS), BertModel(config)
+    return BertTokenizer(_word_pieces(texts), model_max_length=MAX_POSITIONS), BertModel(config)
 
 
 def _distilbert(texts: list[str]) -> tuple[Any, Any]:
-    from transformers import DistilBertConfig, DistilBertModel, DistilBertTokenizerFast
+    from transformers import DistilBertConfig, DistilBertModel, DistilBertTokenizer
 
     config = DistilBertConfig(
         vocab_size=VOCABULARY, dim=WIDTH, n_layers=LAYERS, n_heads=HEADS, hidden_dim=INNER,
         max_position_embeddings=MAX_POSITIONS,
     )  # fmt: skip
-    return DistilBertTokenizerFast(_word_pieces(texts), model_max_length=MAX_POSITIONS), DistilBertModel(config)
+    return DistilBertTokenizer(_word_pieces(texts), model_max_length=MAX_POSITIONS), DistilBertModel(config)
 
 
 def _roberta(texts: list[str]) -> tuple[Any, Any]:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
+    from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 
     trained = Tokenizer(models.BPE(unk_token="<unk>"))
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -142,7 +142,8 @@ def _roberta(texts: list[str]) -> tuple[Any, Any]:
     )
     trained.train_from_iterator(texts, trainer)
     learnt = json.loads(trained.to_str())["model"]
-    tokenizer = RobertaTokenizerFast(learnt["vocab"], [tuple(pair) for pair in learnt["merges"]])
+    merges: Any = [tuple(pair) for pair in learnt["merges"]]
+    tokenizer = RobertaTokenizer(learnt["vocab"], merges)
     # Positions are counted from the padding id, 1: two rows of the table are never used.
     config = RobertaConfig(
         vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS,

@@ -144,7 +144,7 @@ def asked(run: Run, file: Path | None, *flags: BuildFlags | LoadFlags | PriceFla
     if file is not None:
         base = read_experiment(file)
     else:
-        base = run.experiment() if run.experiment_path.exists() else Experiment()
+        base = run.experiment() if run.has_results else Experiment()
     content = base.model_dump(mode="json")
     for group in flags:
         for flag in fields(group) if group is not None else ():

@@ -56,10 +56,10 @@ def open_trained(
     base = find_base(recipe.base_model)
     max_tokens = recipe.text_tokens(base, int(tuning.hyper_parameters["max_tokens"]))
     graph_path = scratch / _MODEL_FILE
-    write_onnx(load_merged(adapter_folder), max_tokens, graph_path)
     logits = load_file(logits_path)["logits"]
     if len(logits) != len(test.texts):
         raise UserError(f"{logits_path} holds {len(logits)} rows, the test split {len(test.texts)}; build in a new run")
+    write_onnx(load_merged(adapter_folder), max_tokens, graph_path)
     merge_s = (perf_counter_ns() - began_ns) / NS_PER_S
     return TrainedModel(tuning, graph_path, load_tokenizer(base), max_tokens, test, logits, merge_s)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from bitsandbytes.nn.modules import Linear4bit
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
 from deploycost.base_model import locate_model
@@ -85,22 +86,25 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(base.place)
     except (OSError, ValueError) as error:
         raise UserError(f"model {base.name!r} has no usable tokenizer: {_first_line(error)}") from None
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # Where its files are missing, transformers makes an empty one that knows no word.
+        raise UserError(f"model {base.name!r} has no tokenizer with a vocabulary; expected its tokenizer.json")
     if not getattr(tokenizer, "is_fast", False):
         raise UserError(f"model {base.name!r} has no fast tokenizer (tokenizer.json), which the endpoint needs")
     return tokenizer
 
 
 def load_classifier(base: BaseModel, label_names: tuple[str, ...], *, quantised: bool = False) -> PreTrainedModel:
-    """The base model with a fresh classification head, in fp32; with `quantised`, linear layers of the body in nf4.
+    """The base model with a head for these labels, in fp32; with `quantised`, linear layers of the body in nf4.
 
-    The head is drawn from torch's present random state: seed before calling.
+    A head that the weights do not hold is drawn from torch's present random state: seed before calling.
 
     Raises:
-        UserError: the weights cannot be read.
+        UserError: the weights cannot be read, or are of another network.
     """
     labels = dict(enumerate(label_names))
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model, found = AutoModelForSequenceClassification.from_pretrained(
             base.place,
             num_labels=len(labels),
             id2label=labels,
@@ -108,11 +112,25 @@ def load_classifier(base: BaseModel, label_names: tuple[str, ...], *, quantised:
             dtype=torch.float32,
             use_safetensors=True,
             quantization_config=_nf4(base.family) if quantised else None,
+            # A head for other labels gives way to a fresh one; what else is amiss is told below.
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load the weights of model {base.name!r}: {_first_line(error)}") from None
+    _check_body(base, {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
     _keep_layout(model)
     return model
+
+
+def _check_body(base: BaseModel, not_loaded: set[str]) -> None:
+    """Refuses a body that was drawn at random because its weights are of another network."""
+    body = sorted(name for name in not_loaded if not set(name.split(".")) & set(base.family.head))
+    if body:
+        raise UserError(
+            f"the weights of model {base.name!r} do not fit its config.json: {len(body)} of its encoder are missing "
+            f"or of another size, such as {body[0]}; give a folder as 'save_pretrained' leaves it"
+        )
 
 
 def _keep_layout(model: PreTrainedModel) -> None:

@@ -38,8 +38,9 @@ def compare(
     The error is relative to the spread of the reference about each row's mean, because a softmax sees only
     differences within a row. A logit that is not a number counts as infinitely far.
     """
-    spread = float((reference - reference.mean(axis=1, keepdims=True)).std())
-    error = float(np.sqrt(np.mean(np.square(reference - other))))
+    with np.errstate(all="ignore"):  # what is not a number is told by the error
+        spread = float((reference - reference.mean(axis=1, keepdims=True)).std())
+        error = float(np.sqrt(np.mean(np.square(reference - other))))
     return Parity(
         relative_error=error / spread if np.isfinite(error) and spread > 0 else float("inf"),
         relative_error_limit=relative_error_limit,

@@ -1,0 +1,44 @@
+"""Virtual tokens: where they go, what they are drawn from."""
+# ruff: noqa: TID253 - these test what is made of the framework
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from deploycost.models.prompts import VirtualTokens
+
+
+def test_they_go_between_the_first_token_and_the_rest() -> None:
+    prompt = VirtualTokens(2, 1)
+    with torch.no_grad():
+        prompt.vectors.copy_(torch.tensor([[10.0], [20.0]]))
+    embedded = torch.tensor([[[1.0], [2.0], [3.0]], [[4.0], [5.0], [0.0]]])
+    longer, mask = prompt(embedded, torch.tensor([[1, 1, 1], [1, 1, 0]]))
+    assert longer.squeeze(-1).tolist() == [[1, 10, 20, 2, 3], [4, 10, 20, 5, 0]]
+    assert mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
+
+
+@given(st.integers(1, 4), st.integers(2, 6), st.integers(1, 5))
+def test_every_text_gets_as_many_more_tokens(batch: int, tokens: int, count: int) -> None:
+    prompt = VirtualTokens(count, 3)
+    mask = torch.ones(batch, tokens, dtype=torch.long)
+    longer, longer_mask = prompt(torch.rand(batch, tokens, 3), mask)
+    assert longer.shape == (batch, tokens + count, 3)
+    assert longer_mask.shape == (batch, tokens + count)
+    assert longer_mask.dtype == mask.dtype
+
+
+def test_they_take_the_precision_of_the_words() -> None:
+    longer, _ = VirtualTokens(2, 4)(torch.rand(1, 3, 4, dtype=torch.bfloat16), torch.ones(1, 3))
+    assert longer.dtype is torch.bfloat16
+
+
+def test_they_are_drawn_from_the_vocabulary() -> None:
+    words = nn.Embedding(50, 4)
+    prompt = VirtualTokens(6, 4)
+    prompt.draw_from(words)
+    known = {tuple(row) for row in words.weight.tolist()}
+    assert all(tuple(row) in known for row in prompt.vectors.tolist())
+    assert len({tuple(row) for row in prompt.vectors.tolist()}) > 1
+    assert prompt.vectors.requires_grad

@@ -1,0 +1,55 @@
+"""The machine as a record tells it: what a reader needs, and nothing that names a host."""
+
+import getpass
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+
+from deploycost.environment import MachineFacts, machine_facts, now, usable_cores
+
+
+def test_facts_are_this_machine() -> None:
+    facts = machine_facts("c7i.large")
+    assert facts.cpu_cores == len(psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else [0])
+    assert facts.memory_bytes == psutil.virtual_memory().total
+    assert facts.python == platform.python_version()
+    assert facts.instance_type == "c7i.large"
+    assert {"torch", "transformers", "onnxruntime"} <= facts.packages.keys()
+    assert facts.cpu_model
+    assert MachineFacts.model_validate_json(facts.model_dump_json()) == facts
+
+
+def test_facts_name_no_host_user_or_place() -> None:
+    told = machine_facts().model_dump_json()
+    assert platform.node() not in told
+    assert getpass.getuser() not in told.lower()
+    assert str(Path.home()) not in told
+    assert "/" not in told.replace("Intel(R)", "")
+
+
+def test_cores_are_those_that_this_process_may_use() -> None:
+    cores = usable_cores()
+    assert cores == sorted(set(cores))
+    code = "import os; os.sched_setaffinity(0, {%d}); from deploycost.environment import *; print(usable_cores())"
+    pinned = subprocess.run([sys.executable, "-c", code % cores[-1]], capture_output=True, text=True, check=True)
+    assert pinned.stdout.strip() == f"[{cores[-1]}]"
+
+
+def test_now_is_utc_to_the_second() -> None:
+    moment = datetime.fromisoformat(now())
+    assert moment.tzinfo == UTC
+    assert moment.microsecond == 0
+    assert abs(datetime.now(UTC) - moment) < timedelta(seconds=3)
+
+
+def test_telling_the_machine_loads_no_framework() -> None:
+    code = (
+        "import sys; from deploycost.environment import machine_facts; machine_facts();"
+        "print(sorted({'torch', 'transformers', 'onnxruntime', 'locust'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
