@@ -5,10 +5,10 @@ INSTALLED := .venv/.installed
 
 .PHONY: demo test lint types contracts lock clean
 
-# The packaged encoder on the generated news: every method, every artifact, load-tested, priced, reported.
+# The four configurations of the literature on the packaged encoder and generated news: built, load-tested, priced.
 demo: $(INSTALLED)
 	$(BIN)/deploycost run --run demo --model minilm --dataset demo \
-	    --train-rows 960 --epochs 2 --precision quick
+	    --method full,qlora,prompt,stacked --train-rows 800 --epochs 1 --precision quick
 
 test: lint types contracts
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest

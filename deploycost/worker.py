@@ -137,6 +137,8 @@ def _progress(slug: str) -> Iterator[Callable[[int, int, str], None]]:
 def _quieten_frameworks() -> None:
     """Keeps the frameworks' notes to developers off the user's terminal; their errors still raise."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # From 1.31 onnxruntime reports its use to its maker unless told not to.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     from transformers.utils import logging as transformers_logging

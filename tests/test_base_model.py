@@ -3,7 +3,9 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -52,10 +54,36 @@ def test_the_packaged_encoder_is_found() -> None:
     assert found.is_local
 
 
-def test_a_hub_id_is_left_to_the_hub() -> None:
-    found = locate_model("distilbert-base-uncased")
-    assert (found.name, found.place, found.is_local) == ("distilbert-base-uncased", "distilbert-base-uncased", False)
-    assert found.digest != locate_model("bert-base-uncased").digest
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
+    """A hub on the loopback that is there but knows no model."""
+    from huggingface_hub import constants
+
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_hub_id_is_left_to_a_hub_that_is_there(hub: HTTPServer) -> None:
+    found = locate_model("someone/encoder")
+    assert (found.name, found.place, found.is_local) == ("someone/encoder", "someone/encoder", False)
+    assert found.digest != locate_model("someone/other").digest
+
+
+def test_a_hub_that_is_out_of_reach_is_told_at_once(hub: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    hub.shutdown()
+    hub.server_close()
+    said = _refusal("someone/encoder")
+    assert said.startswith("cannot have model 'someone/encoder' from the model hub (")
+    assert said.endswith("give a local folder, or use the embedded encoder: --model minilm")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set and it was not downloaded before" in _refusal("someone/encoder")
 
 
 def _refusal(name: str) -> str:

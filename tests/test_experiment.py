@@ -163,7 +163,7 @@ def test_a_file_that_is_wrong_is_one_line_that_names_it(tmp_path: Path, text: st
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read experiment .*No such file"):
+    with pytest.raises(UserError, match=r"cannot read experiment .*No such file"):
         read_experiment(tmp_path / "gone.yaml")
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="is not YAML"):

@@ -71,7 +71,8 @@ def test_percent(ratio: float | None, digits: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "unknown"), (4.123, "4.12 ms"), (412.3, "412 ms"), (999.7, "1,000 ms"), (3330, "3,330 ms")]
+    ("value", "text"),
+    [(None, "unknown"), (4.123, "4.12 ms"), (412.3, "412 ms"), (999.7, "1,000 ms"), (3330, "3,330 ms")],
 )
 def test_milliseconds(value: float | None, text: str) -> None:
     assert milliseconds(value) == text

@@ -141,10 +141,8 @@ def asked(run: Run, file: Path | None, *flags: BuildFlags | LoadFlags | PriceFla
     Raises:
         UserError: all mistakes in one line.
     """
-    if file is not None:
-        base = read_experiment(file)
-    else:
-        base = run.experiment() if run.has_results else Experiment()
+    kept = run.experiment() if run.has_results else Experiment()
+    base = kept if file is None else read_experiment(file)
     content = base.model_dump(mode="json")
     for group in flags:
         for flag in fields(group) if group is not None else ():

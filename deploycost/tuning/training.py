@@ -103,7 +103,8 @@ def tune(job: TuningJob, folder: Path, progress: Progress) -> TuningRecord:
         samples_per_s=len(material.train) * len(epochs) / clock.training_s,
         step_ms_p50=clock.step_ms(50),
         baseline_memory_bytes=baseline_memory,
-        peak_memory_bytes=peak_memory_bytes(),
+        # The kernel brings its high-water mark up to date now and then only, not at each reading.
+        peak_memory_bytes=max(baseline_memory, peak_memory_bytes()),
         peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
         trainable_parameters=trainable,
         head_parameters=head,

@@ -115,7 +115,7 @@ def test_a_graph_that_cannot_be_served_is_refused(opened: Callable[..., Any], tm
     graph.write_bytes(b"no graph")
     folder = tmp_path / "bundle"
     folder.mkdir()
-    with pytest.raises(NoAnswer, match="refused full.onnx-fp32: .*the trained model is kept") as refusal:
+    with pytest.raises(NoAnswer, match=r"refused full\.onnx-fp32: .*the trained model is kept") as refusal:
         export(replace(opened("bert", "full"), graph_path=graph), "onnx-fp32", folder, "mark")
     assert "\n" not in str(refusal.value)
 

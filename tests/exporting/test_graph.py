@@ -79,10 +79,13 @@ def test_virtual_tokens_are_baked_in(opened: Callable[..., Any], tuned: Callable
     prompt = load_merged(tuned("bert", "stacked").folder).prompt
     assert prompt is not None
     weights = [
-        onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(opened("bert", "stacked").graph_path).graph.initializer
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(opened("bert", "stacked").graph_path).graph.initializer
     ]
     wanted = prompt.vectors.numpy()
-    assert any(weight.size == wanted.size and np.array_equal(weight.reshape(wanted.shape), wanted) for weight in weights)
+    assert any(
+        weight.size == wanted.size and np.array_equal(weight.reshape(wanted.shape), wanted) for weight in weights
+    )
 
 
 def test_a_limit_below_the_traced_length_is_kept(tiny_bases: dict[str, Path], tmp_path: Path) -> None:
@@ -91,7 +94,8 @@ def test_a_limit_below_the_traced_length_is_kept(tiny_bases: dict[str, Path], tm
     base = find_base(str(tiny_bases["bert"]))
     prompt = VirtualTokens(56, 32)
     classifier = TunedClassifier(load_classifier(base, ("a", "b")), prompt).eval()
-    prompt.draw_from(classifier.model.get_input_embeddings())
+    words: Any = classifier.model.get_input_embeddings()
+    prompt.draw_from(words)
     write_onnx(classifier, 8, tmp_path / "model.onnx")
     for batch, tokens in ((1, 2), (3, 8)):
         ids, mask = _batch(batch, tokens)

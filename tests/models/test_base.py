@@ -90,7 +90,7 @@ def test_a_broken_config_is_told(tiny_bases: dict[str, Path], tmp_path: Path) ->
 
 def test_a_hub_that_is_out_of_reach_names_the_embedded_encoder(offline: None) -> None:
     message = _refusal("nobody/no-such-encoder")
-    assert "cannot be had from the model hub" in message
+    assert "cannot have model 'nobody/no-such-encoder' from the model hub (HF_HUB_OFFLINE is set" in message
     assert "--model minilm" in message
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torch.utils.checkpoint import checkpoint
 
 from deploycost.dataset import Dataset
 from deploycost.errors import NoAnswer, UserError
@@ -136,7 +137,7 @@ def test_gradient_checkpointing_changes_no_loss(
 ) -> None:
     few = replace(toy_dataset, train=toy_dataset.train.take(range(48)))
     calls = 0
-    recompute = torch.utils.checkpoint.checkpoint
+    recompute = checkpoint
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
@@ -183,7 +184,7 @@ def test_more_virtual_tokens_than_positions_is_one_line(
 
 
 def test_a_model_that_diverged_is_refused(tiny_bases: dict[str, Path], toy_dataset: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(NoAnswer, match="full: training diverged.*lower --learning-rate") as refusal:
+    with pytest.raises(NoAnswer, match=r"full: training diverged.*lower --learning-rate") as refusal:
         _tune(tiny_bases["bert"], toy_dataset, tmp_path, epochs=2, learning_rate=1e30)
     assert "\n" not in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
