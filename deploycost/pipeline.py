@@ -7,7 +7,6 @@ each method's peak memory is its own, and a method that is killed for memory tak
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +16,6 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from deploycost.base_model import LocatedModel, locate_model
-from deploycost.benchmarking.child import TETHER
 from deploycost.dataset import Dataset, load_dataset
 from deploycost.environment import MachineFacts, machine_facts, usable_cores
 from deploycost.errors import DeploycostError, NoAnswer, UserError
@@ -237,10 +235,9 @@ def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark
 
 
 def _work(job: WorkerJob) -> None:
-    # Tied to our life, or it would train on in a run that is nobody's; its stderr is ours, for the progress bars.
-    tied = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), "-"]
+    # Its stderr is ours: progress bars go straight to the user's terminal.
     child = subprocess.Popen(
-        [*tied, sys.executable, "-m", "deploycost.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "deploycost.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         answer, _ = child.communicate(job.model_dump_json())

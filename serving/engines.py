@@ -4,6 +4,7 @@ A model is a graph with the int64 inputs `input_ids` and `attention_mask`, both 
 and the output `logits` [batch, labels]. An engine's library is imported when a bundle asks for it, not before.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
@@ -30,6 +31,8 @@ class OnnxRuntimeEngine:
     """onnxruntime on the CPU with a stated number of threads; raises `BundleError` where the model does not load."""
 
     def __init__(self, model_path: Path, threads: int) -> None:
+        # From 1.31 it reports its use to its maker unless told not to; it reads this when it is imported.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
         import onnxruntime.capi.onnxruntime_pybind11_state as faults
 
