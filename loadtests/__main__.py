@@ -44,6 +44,7 @@ def main() -> None:
         os._exit(0)
 
     def answer(line: bytes) -> str:
+        """Does one probe and says where its result lies, or what was wrong with it."""
         command = json.loads(line)
         plan = ProbePlan(**command["plan"])
         # A mistake shows here, in one line, rather than in a user that Locust would start again and again.

@@ -115,6 +115,7 @@ def _run_closed(plan: ProbePlan, bodies: list[bytes], send: Send) -> ProbeResult
     waiting: dict[int, tuple[int, int]] = {}
 
     def user(number: int) -> None:
+        """Sends the next request as soon as the last is answered, until the probe ends."""
         while (sent_ns := time.perf_counter_ns()) < end_ns:
             text = next(order)
             waiting[number] = (text, sent_ns)

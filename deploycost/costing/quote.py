@@ -71,6 +71,7 @@ class _Question:
     slo_p95_ms: float
 
     def ask(self, variant: Variant, offer: Offer, capacity: Capacity) -> Quote:
+        """The quote of one variant on one machine with that capacity."""
         rate, load = capacity.capacity_rps, capacity.load
         requests = self.traffic.requests_per_month
         fleet_at = cache(lambda rps: plan_fleet(rps, offer.usd_per_hour, self.traffic, self.policy))
