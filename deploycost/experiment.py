@@ -82,7 +82,7 @@ class QuoteSpec(Frozen):
     clouds: tuple[str, ...] = ("aws-c7i", "aws-c7a", "gcp-c3", "azure-fsv2", "aws-g4dn")
     region: str | None = None
     purchase_option: str = "on-demand"
-    requests_per_month: int = Field(default=10_000_000, ge=1)
+    requests_per_month: int = Field(default=100_000_000, ge=1)
     peak_to_mean_ratio: float = Field(default=3.0, ge=1)
     utilisation_ratio: float = Field(default=0.7, gt=0, le=1)
     spare_replicas: int = Field(default=1, ge=0)

@@ -144,11 +144,11 @@ def test_report_is_rebuilt_from_records_with_the_prices_of_then(copied: Path) ->
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     for name in ("report.html", "report.md", "report.json"):
         (run / name).unlink()
-    (sheet,) = (run / "quotes").glob("*.json")
-    pinned = json.loads(sheet.read_text(encoding="utf-8"))
-    for quote in pinned["quotes"]:
-        quote["price_date"] = "2020-02-02"
-    sheet.write_text(json.dumps(pinned), encoding="utf-8")
+    for sheet in (run / "quotes").glob("*.json"):
+        pinned = json.loads(sheet.read_text(encoding="utf-8"))
+        for quote in pinned["quotes"]:
+            quote["price_date"] = "2020-02-02"
+        sheet.write_text(json.dumps(pinned), encoding="utf-8")
     call(copied, "report")
     again = json.loads((run / "report.json").read_text(encoding="utf-8"))
     assert {quote["price_date"] for quote in again["sheet"]["quotes"]} == {"2020-02-02"}

@@ -116,7 +116,7 @@ class PriceFlags:
         "quote.purchase_option"
     )
     requests_per_month: Annotated[
-        int | None, Parameter(help="Predictions to serve each month. Default: 10,000,000.")
+        int | None, Parameter(help="Predictions to serve each month. Default: 100,000,000.")
     ] = _flag("quote.requests_per_month")
     peak_to_mean: Annotated[float | None, Parameter(help="How much busier the peak is than the mean. Default: 3.")] = (
         _flag("quote.peak_to_mean_ratio")
