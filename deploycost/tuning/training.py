@@ -168,6 +168,8 @@ def _train(
         )
         _quieten(trainer)
         trainer.train()
+        # Takes the autocast off the model's `forward`, or it would be judged in half precision ever after.
+        trainer.accelerator.unwrap_model(classifier, keep_fp32_wrapper=False)
     # Trainer logs an epoch's loss only after its end was announced.
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return [epoch.model_copy(update={"train_loss": loss}) for epoch, loss in zip(epochs, losses, strict=True)], clock
