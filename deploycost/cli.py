@@ -28,6 +28,7 @@ app = App(
     "Start with: deploycost run --model minilm --dataset demo",
     version=__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # told in `main`
 )
 for _name, _help in _COMMANDS:
     app.command(f"deploycost.commands.{_name}:{_name}", name=_name, help=_help)

@@ -244,7 +244,9 @@ def make_variant(make_load: Callable[..., LoadRecord]) -> Callable[..., Variant]
             baseline_memory_bytes=1, peak_memory_bytes=2, peak_gpu_memory_bytes=None, trainable_parameters=1,
             head_parameters=1, total_parameters=1, mean_tokens=50, machine=MACHINE, finished_at=WHEN,
         )  # fmt: skip
-        parity = Parity(relative_error=0, relative_error_limit=1, agreement_ratio=1, agreement_limit=0.9)
+        parity = Parity(
+            relative_error=0, relative_error_limit=1, agreement_ratio=1, agreement_high=1, agreement_limit=0.9
+        )
         export = ExportRecord(
             fingerprint="f", variant=name, method=method, artifact=artifact, engine="onnxruntime", precision="int8",
             scores=scores, parity=parity, size_bytes=1, export_s=600.0, bundle_digest="d" * 64, mean_tokens=50,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from deploycost.records import Parity, Scores
+from deploycost.stats import wilson_interval
 
 
 def score(labels: Sequence[int], logits: NDArray[np.float32]) -> Scores:
@@ -38,12 +39,14 @@ def compare(
     The error is relative to the spread of the reference about each row's mean, because a softmax sees only
     differences within a row. A logit that is not a number counts as infinitely far.
     """
+    agreeing = int((reference.argmax(axis=1) == other.argmax(axis=1)).sum())
     with np.errstate(all="ignore"):  # what is not a number is told by the error
         spread = float((reference - reference.mean(axis=1, keepdims=True)).std())
         error = float(np.sqrt(np.mean(np.square(reference - other))))
     return Parity(
         relative_error=error / spread if np.isfinite(error) and spread > 0 else float("inf"),
         relative_error_limit=relative_error_limit,
-        agreement_ratio=float((reference.argmax(axis=1) == other.argmax(axis=1)).mean()),
+        agreement_ratio=agreeing / len(reference),
+        agreement_high=wilson_interval(agreeing, len(reference))[1],
         agreement_limit=agreement_limit,
     )

@@ -48,9 +48,16 @@ def test_limits_are_held_to_each() -> None:
     pair = ([[1.0, 3.0], [0.0, 6.0]], [[1.0, 3.0], [0.0, 8.0]])
     assert not _parity(*pair, error=0.44).ok
     assert _parity(*pair, error=0.45, agreement=1.0).ok
-    swapped = _parity([[0, 1], [4, -4]], [[1, 0], [4, -4]], error=9, agreement=0.6)
+    swapped = _parity([[0, 1], [4, -4]], [[1, 0], [4, -4]], error=9, agreement=0.95)
     assert swapped.agreement_ratio == 0.5
     assert not swapped.ok
+
+
+def test_few_rows_on_the_edge_refuse_nothing() -> None:
+    # Wilson's interval of 1 in 2 is 0.095 to 0.905: two rows cannot tell a half from nine tenths.
+    swapped = _parity([[0, 1], [4, -4]], [[1, 0], [4, -4]], error=9, agreement=0.9)
+    assert swapped.agreement_high == pytest.approx(0.9055, abs=1e-3)
+    assert swapped.ok
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
