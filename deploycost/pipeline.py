@@ -222,7 +222,8 @@ def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark
         classifier = Classifier(bundle, threads=len(usable_cores()))
     except BundleError as error:
         raise UserError(str(error)) from None
-    answers = classifier.predict(texts)
+    # One by one, as a lone client is answered: int8 activations are scaled by what else is in a batch.
+    answers = classifier.predict(texts, batch_size=1)
     return LoadSubject(
         variant=variant.name,
         bundle_folder=bundle_folder,

@@ -22,6 +22,8 @@ from loadtests.result import ProbeResult, merged, quantile_ms
 HOPELESS_RATIO = 0.3
 CEILING_RATIO = 1.5
 CEILING_S = 1.0
+# So many requests at least, or the ends of the probe weigh too much in the rate it answered.
+CEILING_REQUESTS = 300
 # Two rates this near to one another tell the same.
 NEAR_RATIO = 1.1
 PARITY_ANSWERS = 200
@@ -120,13 +122,14 @@ def search(bench: Bench, lone: ProbeResult, saturation_rps: float) -> list[Curve
 
 def probe_ceiling(generator: Generator, cores: CorePlan, slo: Slo, capacity_rps: float) -> ProbeResult:
     """What the client gets out of a server that does nothing, where the endpoint was, above the endpoint's rate."""
+    rate_rps = CEILING_RATIO * capacity_rps
     with running_endpoint("the null server", ("loadtests.null_server",), cores.server) as null:
         return generator.run(
             null.url,
             ProbePlan(
-                rate_rps=CEILING_RATIO * capacity_rps,
+                rate_rps=rate_rps,
                 warmup_s=CEILING_S / 2,
-                duration_s=CEILING_S,
+                duration_s=max(CEILING_S, CEILING_REQUESTS / rate_rps),
                 texts=generator.texts,
                 late_ms=slo.p95_ms,
                 give_up_ratio=give_up_ratio(slo),
