@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -19,8 +18,10 @@ def say(line: str) -> None:
 
 def warn(lines: tuple[str, ...] | list[str]) -> None:
     """Tells what the reader of the answer must know, on standard error."""
+    console = Console(stderr=True, highlight=False)
     for line in lines:
-        print(f"note: {line}", file=sys.stderr)
+        # Folded between words for a reader, whole for a log.
+        console.print(f"note: {line}", markup=False, soft_wrap=not console.is_terminal)
 
 
 def width() -> int:
