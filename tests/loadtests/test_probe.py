@@ -41,17 +41,19 @@ def test_latency_counts_from_the_due_time() -> None:
 
 
 def test_a_stall_is_seen_by_all_that_were_due_in_it() -> None:
-    start = time.perf_counter()
+    sent_s: list[float] = []
 
     def send(_: bytes) -> Answer:
-        passed = time.perf_counter() - start
+        sent_s.append(time.perf_counter())
+        passed = sent_s[-1] - sent_s[0]
         gevent.sleep(0.7 - passed if 0.2 < passed < 0.7 else 0.001)
         return GOOD
 
     plan = ProbePlan(rate_rps=100, arrivals="constant", warmup_s=0, duration_s=1, late_ms=100)
     result = run_probe(plan, BODIES, send)
-    # Due between 0.2 s and 0.6 s, half a second's stall: 40 of 100 waited for more than 100 ms.
-    assert result.late == pytest.approx(40, abs=6)
+    # Due between 0.2 s and 0.6 s, half a second's stall: 40 of 100 waited for more than 100 ms, where a client that
+    # waits for answers would count one. A busy machine adds some of its own.
+    assert result.late >= 34
 
 
 def test_a_hopeless_probe_is_given_up_early() -> None:
