@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from deploycost.errors import UserError, nearest
 
-MethodName = Literal["full", "lora", "qlora", "prompt", "stacked"]
+MethodName = Literal["full", "lora", "qlora", "prompt", "prefix", "adapter", "dynamic", "stacked"]
 ArtifactName = Literal["onnx-fp32", "onnx-int8"]
 PrecisionGoal = Literal["quick", "normal", "tight"]
+TrackerName = Literal["none", "tensorboard", "wandb", "mlflow", "trackio"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 ARTIFACT_NAMES: tuple[ArtifactName, ...] = get_args(ArtifactName)
+TRACKER_NAMES: tuple[TrackerName, ...] = get_args(TrackerName)
+# The literature's four configurations, and plain LoRA beside its quantised form.
+USUAL_METHODS: tuple[MethodName, ...] = ("full", "lora", "qlora", "prompt", "stacked")
 
 LITERATURE_MODEL = "distilbert-base-uncased"
 LITERATURE_DATASET = "ag_news"
@@ -44,6 +48,14 @@ class LoraSpec(Frozen):
     rank: int = Field(default=8, ge=1, le=1024)
     alpha: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    targets: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="names of the matrices adapted; None: query and value"
+    )
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:  # noqa: ANN401 - raw user input
+        return _comma_list(value)
 
     @property
     def scaling_alpha(self) -> int:
@@ -51,8 +63,56 @@ class LoraSpec(Frozen):
         return self.alpha if self.alpha is not None else 2 * self.rank
 
 
+class PromptSpec(Frozen):
+    """Virtual tokens: where they stand and what they start from.
+
+    Without `layers` they stand among the embedded words (Lester et al., 2021); with layers they are trained keys and
+    values of those layers' attention (Li and Liang, 2021; Liu et al., 2022).
+    """
+
+    virtual_tokens: int = Field(default=20, ge=1, le=511, description="of the 512 positions that encoders have")
+    layers: str | None = Field(
+        default=None,
+        pattern=r"^(early|middle|late|all|\d+(-\d+)?(,\d+(-\d+)?)*)$",
+        description="early, middle or late third, all, or numbers from 1 as in 1-2 or 1,3; None: in the input",
+    )
+    start: Literal["vocabulary", "text", "random"] = "vocabulary"
+    text: str | None = Field(default=None, description="the words to start from; None: the names of the labels")
+
+    @model_validator(mode="after")
+    def _text_is_used(self) -> PromptSpec:
+        if self.text is not None and self.start != "text":
+            raise ValueError("a text to start from is read only with start: text (--prompt-start text)")
+        return self
+
+
+class PrefixSpec(Frozen):
+    """Prefix tuning (Li and Liang, 2021): keys and values on all layers, made by a small network while training."""
+
+    reparametrised: bool = True
+    bottleneck_width: int = Field(default=128, ge=1, description="width of the network that makes keys and values")
+
+
+class AdapterSpec(Frozen):
+    """Bottlenecks after the feed-forward block (Pfeiffer et al., 2021), or after attention too (Houlsby, 2019)."""
+
+    placement: Literal["houlsby", "pfeiffer"] = "pfeiffer"
+    reduction_factor: int = Field(default=16, ge=1, description="layer width over bottleneck width")
+
+
+class DynamicSpec(Frozen):
+    """LoRA whose rank is set per matrix by importance (AdaLoRA, Zhang et al., 2023), under a memory budget if given.
+
+    Without a budget the mean final rank is `lora.rank`; with one it is what the budget affords, up to `max_rank`.
+    """
+
+    memory_budget: ByteSize | None = Field(default=None, gt=0, description="of the training process, as in 4GiB")
+    max_rank: int = Field(default=32, ge=1, le=1024)
+    eva: bool = Field(default=False, description="start from the data's own directions (EVA, Paischer et al., 2024)")
+
+
 class TrainingSpec(Frozen):
-    """How to train. `None` means the method's own default (`tuning.methods`), after the literature."""
+    """How to train. `None` means the method's own default (`deploycost.methods`), after the literature."""
 
     epochs: int = Field(default=5, ge=1)
     batch_size: int | None = Field(default=None, ge=1, description="16 for full, 8 for the others")
@@ -63,8 +123,20 @@ class TrainingSpec(Frozen):
     mixed_precision: bool = True
     gradient_checkpointing: bool = False
     seed: int = 42
+    compile: bool = Field(default=False, description="torch.compile: pays on GPUs and in long runs")
+    bits: Literal[4, 8] | None = Field(default=None, description="of a quantised base; None: the method's own")
     lora: LoraSpec = LoraSpec()
-    virtual_tokens: int = Field(default=20, ge=1, le=511, description="of the 512 positions that encoders have")
+    prompt: PromptSpec = PromptSpec()
+    prefix: PrefixSpec = PrefixSpec()
+    adapter: AdapterSpec = AdapterSpec()
+    dynamic: DynamicSpec = DynamicSpec()
+
+
+class TelemetrySpec(Frozen):
+    """What is watched while training; it changes nothing of what is trained."""
+
+    profile: bool = False
+    report_to: TrackerName = "none"
 
 
 class LoadSpec(Frozen):
@@ -92,7 +164,7 @@ class QuoteSpec(Frozen):
     @field_validator("clouds", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:  # noqa: ANN401 - raw user input
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        return _comma_list(value)
 
 
 class Experiment(Frozen):
@@ -100,9 +172,10 @@ class Experiment(Frozen):
 
     model: str = LITERATURE_MODEL
     dataset: DatasetSpec = DatasetSpec()
-    methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = METHOD_NAMES
-    artifacts: Annotated[tuple[ArtifactName, ...], Field(min_length=1)] = ARTIFACT_NAMES
+    methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = USUAL_METHODS
+    artifacts: tuple[ArtifactName, ...] = Field(default=ARTIFACT_NAMES, description="none: train only")
     training: TrainingSpec = TrainingSpec()
+    telemetry: TelemetrySpec = TelemetrySpec()
     load: LoadSpec = LoadSpec()
     quote: QuoteSpec = QuoteSpec()
 
@@ -110,17 +183,35 @@ class Experiment(Frozen):
     @classmethod
     def _expand_all(cls, value: Any, info: Any) -> Any:  # noqa: ANN401 - raw user input
         names = METHOD_NAMES if info.field_name == "methods" else ARTIFACT_NAMES
-        if isinstance(value, str):
-            value = [part.strip() for part in value.split(",")]
+        value = _comma_list(value)
+        if info.field_name == "artifacts" and value == ["none"]:
+            return ()
         if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
             return names if "all" in value else tuple(dict.fromkeys(value))
         return value
 
     def method_slug(self, method: MethodName) -> str:
         """The folder and variant name of a method with its hyper-parameters, as in `qlora-r8` or `stacked-r8-p20`."""
-        rank, tokens = f"r{self.training.lora.rank}", f"p{self.training.virtual_tokens}"
-        parts = {"lora": [rank], "qlora": [rank], "prompt": [tokens], "stacked": [rank, tokens]}
-        return "-".join([method, *parts.get(method, [])])
+        return "-".join([method, *_slug_parts(self.training)[method]])
+
+
+def _slug_parts(training: TrainingSpec) -> dict[MethodName, list[str]]:
+    rank = f"r{training.lora.rank}"
+    bits = [f"b{training.bits}"] if training.bits not in (None, 4) else []
+    tokens = f"p{training.prompt.virtual_tokens}"
+    prompt = [tokens, *([training.prompt.layers.replace(",", "+")] if training.prompt.layers else [])]
+    budget = training.dynamic.memory_budget
+    ranks = rank if budget is None else f"m{budget // 2**20}"
+    return {
+        "full": [],
+        "lora": [rank],
+        "qlora": [rank, *bits],
+        "prompt": prompt,
+        "prefix": [tokens],
+        "adapter": [training.adapter.placement, str(training.adapter.reduction_factor)],
+        "dynamic": [ranks, *([f"b{training.bits}"] if training.bits else [])],
+        "stacked": [rank, *bits, *prompt],
+    }
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -149,10 +240,15 @@ def make_experiment(content: dict[str, Any], origin: str = "request") -> Experim
     try:
         return Experiment.model_validate(content)
     except ValidationError as error:
-        mistakes = error.errors()
-        # A list left empty by a bad member is the same mistake told twice: keep the member's.
-        inner = [m for m in mistakes if not any(o["loc"][: len(m["loc"])] == m["loc"] for o in mistakes if o is not m)]
-        raise UserError(f"{origin}: " + "; ".join(_mistake(item) for item in inner)) from None
+        raise UserError(f"{origin}: {told_mistakes(error, Experiment)}") from None
+
+
+def told_mistakes(error: ValidationError, model: type[BaseModel]) -> str:
+    """All mistakes that pydantic found in a `model`, in one line: each with its path and the nearest known name."""
+    mistakes = error.errors()
+    # A list left empty by a bad member is the same mistake told twice: keep the member's.
+    inner = [m for m in mistakes if not any(o["loc"][: len(m["loc"])] == m["loc"] for o in mistakes if o is not m)]
+    return "; ".join(_mistake(item, model) for item in inner)
 
 
 def write_experiment(experiment: Experiment) -> str:
@@ -160,21 +256,28 @@ def write_experiment(experiment: Experiment) -> str:
     return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
 
 
-def _mistake(item: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    place = ".".join(str(part) for part in item["loc"]) or "experiment"
+def _comma_list(value: Any) -> Any:  # noqa: ANN401 - raw user input
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _mistake(item: Any, model: type[BaseModel]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    place = ".".join(str(part) for part in item["loc"]) or model.__name__.lower()
     if item["type"] == "extra_forbidden":
-        return f"{place}: unknown field{nearest(str(item['loc'][-1]), _field_names(item['loc'][:-1]))}"
+        return f"{place}: unknown field{nearest(str(item['loc'][-1]), _field_names(model, item['loc'][:-1]))}"
     if item["type"] == "literal_error":
         known = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         return f"{place}: unknown {item['input']!r}{nearest(str(item['input']), known)}; known: {', '.join(known)}"
     return f"{place}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
 
 
-def _field_names(path: tuple[Any, ...]) -> list[str]:
-    model: type[BaseModel] = Experiment
+def _field_names(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
     for part in path:
+        if isinstance(part, int):
+            continue  # a place in a list of the same kind
         field = model.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+        inside = (field.annotation, *get_args(field.annotation)) if field else ()
+        models = [each for each in inside if isinstance(each, type) and issubclass(each, BaseModel)]
+        if not models:
             return []
-        model = field.annotation
+        model = models[0]
     return list(model.model_fields)

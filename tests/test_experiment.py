@@ -11,6 +11,7 @@ from deploycost.errors import UserError
 from deploycost.experiment import (
     ARTIFACT_NAMES,
     METHOD_NAMES,
+    USUAL_METHODS,
     DatasetSpec,
     Experiment,
     LoraSpec,
@@ -51,9 +52,9 @@ def test_an_experiment_comes_back_from_yaml(
 def test_what_is_not_said_is_as_in_the_literature() -> None:
     asked = make_experiment({})
     assert (asked.model, asked.dataset.source) == ("distilbert-base-uncased", "ag_news")
-    assert asked.methods == METHOD_NAMES
+    assert asked.methods == USUAL_METHODS
     assert asked.artifacts == ARTIFACT_NAMES
-    assert (asked.training.epochs, asked.training.virtual_tokens, asked.training.lora.rank) == (5, 20, 8)
+    assert (asked.training.epochs, asked.training.prompt.virtual_tokens, asked.training.lora.rank) == (5, 20, 8)
     assert asked.load.slo_p95_ms == 100
 
 
@@ -75,6 +76,8 @@ def test_methods_are_a_list_or_all(given_methods: Any, methods: tuple[str, ...])
 def test_artifacts_are_a_list_or_all() -> None:
     assert make_experiment({"artifacts": "onnx-int8"}).artifacts == ("onnx-int8",)
     assert make_experiment({"artifacts": "all"}).artifacts == ARTIFACT_NAMES
+    assert make_experiment({"artifacts": "none"}).artifacts == ()
+    assert make_experiment({"artifacts": []}).artifacts == ()
 
 
 def test_alpha_is_twice_the_rank_unless_given() -> None:
@@ -82,11 +85,39 @@ def test_alpha_is_twice_the_rank_unless_given() -> None:
     assert LoraSpec(rank=6, alpha=5).scaling_alpha == 5
 
 
-def test_slugs_name_what_tells_variants_apart() -> None:
-    asked = make_experiment({"training": {"lora": {"rank": 16}, "virtual_tokens": 5}})
-    assert [asked.method_slug(method) for method in METHOD_NAMES] == [
-        "full", "lora-r16", "qlora-r16", "prompt-p5", "stacked-r16-p5",
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("training", "slugs"),
+    [
+        (
+            {},
+            ["full", "lora-r8", "qlora-r8", "prompt-p20", "prefix-p20", "adapter-pfeiffer-16", "dynamic-r8",
+             "stacked-r8-p20"],
+        ),
+        (
+            {"lora": {"rank": 16}, "prompt": {"virtual_tokens": 5}, "bits": 4,
+             "adapter": {"placement": "houlsby", "reduction_factor": 2}},
+            ["full", "lora-r16", "qlora-r16", "prompt-p5", "prefix-p5", "adapter-houlsby-2", "dynamic-r16-b4",
+             "stacked-r16-p5"],
+        ),
+        (
+            {"bits": 8, "prompt": {"layers": "1,3-4"}, "dynamic": {"memory_budget": "512MiB"}},
+            ["full", "lora-r8", "qlora-r8-b8", "prompt-p20-1+3-4", "prefix-p20", "adapter-pfeiffer-16",
+             "dynamic-m512-b8", "stacked-r8-b8-p20-1+3-4"],
+        ),
+        (
+            {"prompt": {"layers": "late"}},
+            ["full", "lora-r8", "qlora-r8", "prompt-p20-late", "prefix-p20", "adapter-pfeiffer-16", "dynamic-r8",
+             "stacked-r8-p20-late"],
+        ),
+    ],
+)  # fmt: skip
+def test_slugs_name_what_tells_variants_apart(training: dict[str, Any], slugs: list[str]) -> None:
+    asked = make_experiment({"training": training})
+    assert [asked.method_slug(method) for method in METHOD_NAMES] == slugs
+
+
+def test_targets_are_a_list() -> None:
+    assert make_experiment({"training": {"lora": {"targets": "query, key"}}}).training.lora.targets == ("query", "key")
 
 
 def _refusal(content: dict[str, Any]) -> str:
@@ -110,7 +141,7 @@ def test_all_mistakes_are_told_at_once_with_their_places() -> None:
     assert said.startswith("request: ")
     for part in (
         "modle: unknown field (did you mean 'model'?)",
-        "methods.1: unknown 'qlroa' (did you mean 'qlora'?); known: full, lora, qlora, prompt, stacked",
+        f"methods.1: unknown 'qlroa' (did you mean 'qlora'?); known: {', '.join(METHOD_NAMES)}",
         "artifacts.0: unknown 'onnx-int9' (did you mean 'onnx-int8'?); known: onnx-fp32, onnx-int8",
         "dataset.train_row: unknown field (did you mean 'train_rows'?)",
         "training.epochs: input should be greater than or equal to 1, got 0",
@@ -131,7 +162,15 @@ def test_all_mistakes_are_told_at_once_with_their_places() -> None:
         ({"methods": [["lora"]]}, "methods.0: unknown ['lora']"),
         ({"methods": ""}, "methods.0: unknown ''; known: full"),
         ({"training": 5}, "training: input should be a valid dictionary"),
-        ({"training": {"virtual_tokens": 512}}, "training.virtual_tokens: input should be less than or equal to 511"),
+        (
+            {"training": {"prompt": {"virtual_tokens": 512}}},
+            "training.prompt.virtual_tokens: input should be less than or equal to 511",
+        ),
+        ({"training": {"prompt": {"layers": "upper"}}}, "training.prompt.layers: string should match pattern"),
+        ({"training": {"prompt": {"text": "news"}}}, "training.prompt: value error, a text to start from is read only"),
+        ({"training": {"bits": 3}}, "training.bits: unknown 3"),
+        ({"training": {"dynamic": {"memory_budget": "much"}}}, "training.dynamic.memory_budget: could not parse value"),
+        ({"telemetry": {"report_to": "wandbb"}}, "unknown 'wandbb' (did you mean 'wandb'?)"),
         ({"training": {"max_tokens": 7}}, "training.max_tokens: input should be greater than or equal to 8"),
         ({"training": {"lora": {"dropout": 1}}}, "training.lora.dropout: input should be less than 1"),
         ({"load": {"slo_p95_ms": float("nan")}}, "load.slo_p95_ms: input should be"),

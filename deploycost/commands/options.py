@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +34,11 @@ class BuildFlags:
     """What to train, on what, how. A flag that is not given keeps what the run holds, else the default."""
 
     method: Annotated[
-        str | None, Parameter(help="full, lora, qlora, prompt, stacked, a comma list, or all. Default: all.")
+        str | None,
+        Parameter(
+            help="full, lora, qlora, prompt, prefix, adapter, dynamic, stacked, a comma list, or all; "
+            "'deploycost methods' explains them. Default: full, lora, qlora, prompt, stacked."
+        ),
     ] = _flag("methods")
     model: Annotated[
         str | None,
@@ -56,7 +60,9 @@ class BuildFlags:
     test_rows: Annotated[int | None, Parameter(help="Judge on so many rows. Default: all.")] = _flag(
         "dataset.test_rows"
     )
-    artifacts: Annotated[str | None, Parameter(help="onnx-fp32, onnx-int8, a comma list, or all.")] = _flag("artifacts")
+    artifacts: Annotated[
+        str | None, Parameter(help="onnx-fp32, onnx-int8, a comma list, all, or none to train only.")
+    ] = _flag("artifacts")
     epochs: Annotated[int | None, Parameter(help="Passes over the training rows. Default: 5.")] = _flag(
         "training.epochs"
     )
@@ -72,8 +78,41 @@ class BuildFlags:
     rank: Annotated[int | None, Parameter(help="Rank of low-rank adapters; alpha is twice that. Default: 8.")] = _flag(
         "training.lora.rank"
     )
-    virtual_tokens: Annotated[int | None, Parameter(help="Virtual tokens of a prompt. Default: 20.")] = _flag(
-        "training.virtual_tokens"
+    targets: Annotated[
+        str | None, Parameter(help="Matrices that low-rank adapters attach to. Default: query and value.")
+    ] = _flag("training.lora.targets")
+    bits: Annotated[
+        int | None, Parameter(help="4 (nf4) or 8: the quantised base of qlora and stacked, of dynamic if given.")
+    ] = _flag("training.bits")
+    virtual_tokens: Annotated[int | None, Parameter(help="Virtual tokens of a prompt or prefix. Default: 20.")] = _flag(
+        "training.prompt.virtual_tokens"
+    )
+    prompt_layers: Annotated[
+        str | None,
+        Parameter(
+            help="Prompt as keys and values of layers: early, middle, late, all, 1-2, 1,3. Default: in the input."
+        ),
+    ] = _flag("training.prompt.layers")
+    prompt_start: Annotated[
+        str | None, Parameter(help="What a prompt starts from: vocabulary, text or random. Default: vocabulary.")
+    ] = _flag("training.prompt.start")
+    prompt_text: Annotated[
+        str | None, Parameter(help="The words for --prompt-start text. Default: the names of the labels.")
+    ] = _flag("training.prompt.text")
+    reparametrised: Annotated[
+        bool | None, Parameter(help="Prefix made by a small network while training. Default: on.")
+    ] = _flag("training.prefix.reparametrised")
+    placement: Annotated[str | None, Parameter(help="Of adapters: pfeiffer or houlsby. Default: pfeiffer.")] = _flag(
+        "training.adapter.placement"
+    )
+    reduction_factor: Annotated[
+        int | None, Parameter(help="Of adapters: layer width over bottleneck width. Default: 16.")
+    ] = _flag("training.adapter.reduction_factor")
+    memory_budget: Annotated[
+        str | None, Parameter(help="Of dynamic: memory that training may take, as in 4GiB; decides the total rank.")
+    ] = _flag("training.dynamic.memory_budget")
+    eva: Annotated[bool | None, Parameter(help="Of dynamic: start from the data's own directions. Default: off.")] = (
+        _flag("training.dynamic.eva")
     )
     mixed_precision: Annotated[bool | None, Parameter(help="bf16 or fp16 where the device has it. Default: on.")] = (
         _flag("training.mixed_precision")
@@ -81,7 +120,16 @@ class BuildFlags:
     gradient_checkpointing: Annotated[bool | None, Parameter(help="Less memory for more time. Default: off.")] = _flag(
         "training.gradient_checkpointing"
     )
+    compile: Annotated[bool | None, Parameter(help="Use torch.compile: pays in long runs on a GPU. Default: off.")] = (
+        _flag("training.compile")
+    )
     seed: Annotated[int | None, Parameter(help="Decides every draw. Default: 42.")] = _flag("training.seed")
+    profile: Annotated[bool | None, Parameter(help="Profile a few training steps: trace file and table.")] = _flag(
+        "telemetry.profile"
+    )
+    report_to: Annotated[
+        str | None, Parameter(help="Follow training in tensorboard, wandb, mlflow or trackio. Default: none.")
+    ] = _flag("telemetry.report_to")
 
 
 @Parameter(name="*")
@@ -148,8 +196,13 @@ def asked(run: Run, file: Path | None, *flags: BuildFlags | LoadFlags | PriceFla
         for flag in fields(group) if group is not None else ():
             value = getattr(group, flag.name)
             if value is not None:
-                _set(content, flag.metadata[_AsksFor].split("."), value)
+                _set(content, asked_field(flag).split("."), value)
     return make_experiment(content)
+
+
+def asked_field(flag: Field[Any]) -> str:
+    """The field of an experiment that a flag sets, as in `training.lora.rank`."""
+    return flag.metadata[_AsksFor]
 
 
 def _set(content: dict[str, Any], path: list[str], value: Any) -> None:  # noqa: ANN401 - JSON

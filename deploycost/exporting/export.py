@@ -17,7 +17,7 @@ from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import ArtifactName
 from deploycost.exporting.artifacts import ARTIFACTS, Artifact
 from deploycost.exporting.graph import write_int8, write_onnx
-from deploycost.models.adapters import load_merged, read_recipe
+from deploycost.models.adapter_folder import load_merged, read_recipe
 from deploycost.models.base import find_base, load_tokenizer
 from deploycost.models.scoring import compare, score
 from deploycost.records import ExportRecord, Parity, TuningRecord

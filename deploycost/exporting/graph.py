@@ -14,7 +14,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
-from deploycost.models.adapters import TunedClassifier
+from deploycost.models.classifier import TunedClassifier
 
 INPUT_NAMES = ("input_ids", "attention_mask")
 OUTPUT_NAME = "logits"
@@ -35,7 +35,7 @@ def write_onnx(classifier: TunedClassifier, max_tokens: int, path: Path) -> None
     """Writes the classifier as one ONNX file with dynamic batch and token axes, virtual tokens baked in.
 
     Args:
-        classifier: Plain fp32 network (see `models.adapters.load_merged`).
+        classifier: Plain fp32 network (see `models.adapter_folder.load_merged`).
         max_tokens: The most text tokens it may be given.
         path: Where to write.
     """

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from bitsandbytes.nn.modules import Linear4bit
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
 from deploycost.base_model import locate_model
 from deploycost.errors import UserError, nearest
 from deploycost.experiment import EMBEDDED_MODEL
+from deploycost.models.quantised import hold_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -24,19 +26,37 @@ class Family:
     """What a method must know of an architecture.
 
     `attention` are the projections that low-rank adapters attach to (query and value, after Hu et al., 2021);
-    `head` are the modules above the encoder, which every method trains in full and none quantises.
+    `head` are the modules above the encoder, which every method trains in full and none quantises. The others are
+    places within a layer: what attends, what makes its keys and values, and the last projection of each block.
     """
 
     attention: tuple[str, ...]
     head: tuple[str, ...]
+    self_attention: str
+    keys_and_values: tuple[str, str]
+    attention_output: str
+    feed_forward_output: str
     # The rows of the position table that no token can take (RoBERTa counts positions from the padding id).
     reserved_positions: int = 0
 
 
+_BERT_LAYER = {
+    "self_attention": "attention.self",
+    "keys_and_values": ("key", "value"),
+    "attention_output": "attention.output.dense",
+    "feed_forward_output": "output.dense",
+}
 FAMILIES: dict[str, Family] = {
-    "bert": Family(attention=("query", "value"), head=("pooler", "classifier")),
-    "distilbert": Family(attention=("q_lin", "v_lin"), head=("pre_classifier", "classifier")),
-    "roberta": Family(attention=("query", "value"), head=("classifier",), reserved_positions=2),
+    "bert": Family(attention=("query", "value"), head=("pooler", "classifier"), **_BERT_LAYER),
+    "distilbert": Family(
+        attention=("q_lin", "v_lin"),
+        head=("pre_classifier", "classifier"),
+        self_attention="attention",
+        keys_and_values=("k_lin", "v_lin"),
+        attention_output="attention.out_lin",
+        feed_forward_output="ffn.lin2",
+    ),
+    "roberta": Family(attention=("query", "value"), head=("classifier",), reserved_positions=2, **_BERT_LAYER),
 }
 
 
@@ -94,8 +114,10 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def load_classifier(base: BaseModel, label_names: tuple[str, ...], *, quantised: bool = False) -> PreTrainedModel:
-    """The base model with a head for these labels, in fp32; with `quantised`, linear layers of the body in nf4.
+def load_classifier(
+    base: BaseModel, label_names: tuple[str, ...], *, bits: Literal[4, 8] | None = None
+) -> PreTrainedModel:
+    """The base model with a head for these labels, in fp32; with `bits`, linear layers of the body quantised.
 
     A head that the weights do not hold is drawn from torch's present random state: seed before calling.
 
@@ -111,7 +133,7 @@ def load_classifier(base: BaseModel, label_names: tuple[str, ...], *, quantised:
             label2id={name: number for number, name in labels.items()},
             dtype=torch.float32,
             use_safetensors=True,
-            quantization_config=_nf4(base.family) if quantised else None,
+            quantization_config=_quantisation(base.family, bits) if bits else None,
             # A head for other labels gives way to a fresh one; what else is amiss is told below.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -119,8 +141,23 @@ def load_classifier(base: BaseModel, label_names: tuple[str, ...], *, quantised:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load the weights of model {base.name!r}: {_first_line(error)}") from None
     _check_body(base, {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
-    _keep_layout(model)
+    hold_weights(model)
     return model
+
+
+def layer_parts(model: nn.Module, path: str) -> list[Any]:
+    """The module at `path` within each layer of an encoder, from the first layer to the last."""
+    wanted = re.compile(rf"(?:.+\.)?layer\.\d+\.{re.escape(path)}")
+    return [module for name, module in model.named_modules() if wanted.fullmatch(name)]
+
+
+def body_matrices(model: nn.Module, base: BaseModel) -> dict[str, nn.Linear]:
+    """The linear layers below the head, by path."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not set(name.split(".")) & set(base.family.head)
+    }
 
 
 def _check_body(base: BaseModel, not_loaded: set[str]) -> None:
@@ -133,26 +170,19 @@ def _check_body(base: BaseModel, not_loaded: set[str]) -> None:
         )
 
 
-def _keep_layout(model: PreTrainedModel) -> None:
-    """Holds 4-bit weights as they were quantised, on every CPU.
-
-    On those with bf16 instructions bitsandbytes repacks them in place at the first answer out of training, scales
-    rounded to bf16; neither gradients nor widths that are no multiple of 64 pass through its kernel from then on.
-    """
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-
-
-def _nf4(family: Family) -> BitsAndBytesConfig:
-    # QLoRA (Dettmers et al., 2023): nf4 with double quantisation. The head stays in fp32: it is trained.
+def _quantisation(family: Family, bits: Literal[4, 8]) -> BitsAndBytesConfig:
+    # As patterns from the root: a bare name would be sought at the start or the end of a path only.
+    # The head stays in fp32: it is trained.
+    skipped = [rf"(?:.*\.)?{name}" for name in family.head]
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+    # QLoRA (Dettmers et al., 2023): nf4 with double quantisation.
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.float32,
-        # As patterns from the root: a bare name would be sought at the start or the end of a path only.
-        llm_int8_skip_modules=[rf"(?:.*\.)?{name}" for name in family.head],
+        llm_int8_skip_modules=skipped,
     )
 
 

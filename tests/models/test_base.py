@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from bitsandbytes.nn.modules import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config
 
 from deploycost.errors import UserError
@@ -38,17 +38,23 @@ def test_the_longest_text_fits_the_positions(tiny_bases: dict[str, Path], family
         model(input_ids=torch.full((1, base.max_positions + 1), 5))
 
 
+@pytest.mark.parametrize(("bits", "kind"), [(4, Linear4bit), (8, Linear8bitLt)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_body_is_quantised_and_the_head_is_not(tiny_bases: dict[str, Path], family: str) -> None:
-    model = load_classifier(find_base(str(tiny_bases[family])), LABELS, quantised=True)
+def test_the_body_is_quantised_and_the_head_is_not(
+    tiny_bases: dict[str, Path], family: str, bits: Any, kind: Any
+) -> None:
+    model = load_classifier(find_base(str(tiny_bases[family])), LABELS, bits=bits)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    quantised = {name for name, module in layers.items() if isinstance(module, Linear4bit)}
+    quantised = {name for name, module in layers.items() if isinstance(module, kind)}
     # Two layers of query, key, value, output and the two of the feed-forward part.
     assert len(quantised) == 12
     # The last of each family's head: BERT's pooler, DistilBERT's pre-classifier, RoBERTa's dense, and the output.
     assert len(layers) - len(quantised) == 2
     for name in quantised:
         weight: Any = layers[name].weight
+        if bits == 8:
+            assert weight.dtype is torch.int8
+            continue
         assert (weight.quant_type, weight.quant_state.nested) == ("nf4", True)
         assert not layers[name].support_avx512bf16_for_cpu
     for name, parameter in model.named_parameters():

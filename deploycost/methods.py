@@ -1,0 +1,135 @@
+"""The fine-tuning methods, side by side: what each trains, what it starts from, and what it costs to serve.
+
+Methods that train few weights want higher rates, and virtual tokens the highest: Hu et al. (2021) and Lester et al.
+(2021) both train at rates far above those of full fine-tuning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from deploycost.experiment import MethodName
+
+Prompting = Literal["none", "chosen", "every-layer"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to fine-tune.
+
+    `prompting` is where virtual tokens go: nowhere, where `prompt.layers` says, or on every layer as a prefix.
+    `default_bits` is the precision of the frozen base where none is asked for; only a `quantisable` method takes one.
+    """
+
+    summary: str
+    serving_cost: str
+    flags: tuple[str, ...]
+    batch_size: int
+    learning_rate: float
+    prompt_learning_rate: float = 0.0
+    whole_body: bool = False
+    low_rank: bool = False
+    allocated_ranks: bool = False
+    prompting: Prompting = "none"
+    bottlenecks: bool = False
+    quantisable: bool = False
+    default_bits: Literal[4, 8] | None = None
+
+    def bits(self, asked: Literal[4, 8] | None) -> Literal[4, 8] | None:
+        """The precision of the frozen base, given the one asked for; None is not quantised."""
+        return (asked or self.default_bits) if self.quantisable else None
+
+
+_MERGED = "none: folded into the weights"
+_PROMPTED = "virtual tokens in the input pass every layer; at layers, only their attention sees them"
+
+METHODS: dict[MethodName, Method] = {
+    "full": Method(
+        "every weight is trained",
+        "none",
+        flags=(),
+        batch_size=16,
+        learning_rate=5e-5,
+        whole_body=True,
+    ),
+    "lora": Method(
+        "low-rank adapters on query and value",
+        _MERGED,
+        flags=("--rank", "--targets"),
+        batch_size=8,
+        learning_rate=1e-3,
+        low_rank=True,
+    ),
+    "qlora": Method(
+        "low-rank adapters on a base in 4-bit nf4 or 8-bit",
+        _MERGED,
+        flags=("--rank", "--targets", "--bits"),
+        batch_size=8,
+        learning_rate=1e-3,
+        low_rank=True,
+        quantisable=True,
+        default_bits=4,
+    ),
+    "prompt": Method(
+        "virtual tokens after [CLS], or keys and values at chosen layers; the encoder is frozen",
+        _PROMPTED,
+        flags=("--virtual-tokens", "--prompt-layers", "--prompt-start"),
+        batch_size=8,
+        learning_rate=1e-3,
+        prompt_learning_rate=5e-3,
+        prompting="chosen",
+    ),
+    "prefix": Method(
+        "trained keys and values on every layer, made by a small network while training",
+        "a few more keys in every layer's attention",
+        flags=("--virtual-tokens", "--reparametrised"),
+        batch_size=8,
+        learning_rate=1e-3,
+        prompt_learning_rate=5e-3,
+        prompting="every-layer",
+    ),
+    "adapter": Method(
+        "small bottleneck networks inside every layer",
+        "two thin matrix products per bottleneck: they cannot be folded away",
+        flags=("--placement", "--reduction-factor"),
+        batch_size=8,
+        learning_rate=1e-3,
+        bottlenecks=True,
+    ),
+    "dynamic": Method(
+        "low-rank adapters whose ranks follow importance, under a memory budget",
+        _MERGED,
+        flags=("--rank", "--memory-budget", "--eva", "--targets", "--bits"),
+        batch_size=8,
+        learning_rate=1e-3,
+        low_rank=True,
+        allocated_ranks=True,
+        quantisable=True,
+    ),
+    "stacked": Method(
+        "QLoRA and virtual tokens, trained together",
+        _PROMPTED,
+        flags=("--rank", "--targets", "--bits", "--virtual-tokens", "--prompt-layers", "--prompt-start"),
+        batch_size=8,
+        learning_rate=1e-3,
+        prompt_learning_rate=5e-3,
+        low_rank=True,
+        prompting="chosen",
+        quantisable=True,
+        default_bits=4,
+    ),
+}
+
+
+def unused_parts(method: Method) -> list[str]:
+    """The fields of `TrainingSpec` that change nothing of what a method trains."""
+    used = {
+        "lora": method.low_rank,
+        "prompt": method.prompting != "none",
+        "prefix": method.prompting == "every-layer",
+        "adapter": method.bottlenecks,
+        "dynamic": method.allocated_ranks,
+        "bits": method.quantisable,
+    }
+    return [part for part, matters in used.items() if not matters]

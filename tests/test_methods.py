@@ -1,0 +1,54 @@
+"""The methods side by side: each is told, and only what it uses decides what it comes to."""
+
+import pytest
+
+from deploycost.experiment import METHOD_NAMES, MethodName, TrainingSpec
+from deploycost.methods import METHODS, unused_parts
+
+
+def test_there_is_one_of_every_name() -> None:
+    assert tuple(METHODS) == METHOD_NAMES
+
+
+def test_batches_are_those_of_the_literature() -> None:
+    assert METHODS["full"].batch_size == 16
+    assert {method.batch_size for name, method in METHODS.items() if name != "full"} == {8}
+
+
+def test_only_prompted_methods_have_a_rate_for_virtual_tokens() -> None:
+    assert all((method.prompt_learning_rate > 0) == (method.prompting != "none") for method in METHODS.values())
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "bits"),
+    [
+        ("full", 4, None),
+        ("lora", 8, None),
+        ("qlora", None, 4),
+        ("qlora", 8, 8),
+        ("dynamic", None, None),
+        ("dynamic", 4, 4),
+        ("stacked", None, 4),
+    ],
+)
+def test_bits_of_the_frozen_base(method: MethodName, asked: int | None, bits: int | None) -> None:
+    assert METHODS[method].bits(asked) == bits  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("method", "used"),
+    [
+        ("full", set()),
+        ("lora", {"lora"}),
+        ("qlora", {"lora", "bits"}),
+        ("prompt", {"prompt"}),
+        ("prefix", {"prompt", "prefix"}),
+        ("adapter", {"adapter"}),
+        ("dynamic", {"lora", "dynamic", "bits"}),
+        ("stacked", {"lora", "prompt", "bits"}),
+    ],
+)
+def test_what_a_method_does_not_use_is_told(method: MethodName, used: set[str]) -> None:
+    unused = set(unused_parts(METHODS[method]))
+    assert unused == {"lora", "prompt", "prefix", "adapter", "dynamic", "bits"} - used
+    assert unused <= set(TrainingSpec.model_fields)
