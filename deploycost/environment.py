@@ -53,6 +53,16 @@ def usable_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def has_fast_bf16() -> bool:
+    """Whether the CPU multiplies bf16 in hardware, as far as Linux tells."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return False
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+    flags = next((line.split() for line in lines if line.lower().startswith(("flags", "features"))), [])
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
+
+
 def now() -> str:
     """The present moment in UTC, ISO 8601 with seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -20,7 +20,17 @@ from deploycost.dataset import Dataset, load_dataset
 from deploycost.environment import MachineFacts, machine_facts, usable_cores
 from deploycost.errors import DeploycostError, NoAnswer, UserError
 from deploycost.experiment import ArtifactName, Experiment, Frozen, MethodName
-from deploycost.records import ExportRecord, LoadRecord, RecordType, TuningRecord, Variant, read_record, write_record
+from deploycost.methods import METHODS, unused_parts
+from deploycost.records import (
+    ExportRecord,
+    LoadRecord,
+    ProfileRecord,
+    RecordType,
+    TuningRecord,
+    Variant,
+    read_record,
+    write_record,
+)
 from deploycost.units import MIB
 from deploycost.workspace import Run, fingerprint, require_space, write_text
 from serving.bundle import BundleError, open_bundle
@@ -29,11 +39,12 @@ if TYPE_CHECKING:
     from deploycost.benchmarking.loadtest import LoadSubject
 
 # Of the rules by which stages work: raised when a change of ours makes their earlier results stale.
-_TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 1, 1, 1
+_TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 2, 1, 1
 # Enough texts for their lengths to be like the task's; the load test repeats them in a seeded order.
 LOAD_TEXTS = 500
-# A method's adapter, two bundles and their unfinished copies; a full fine-tune of a large encoder needs more.
-_SPACE_PER_METHOD_BYTES = 600 * MIB
+# A checkpoint and its successor, then the adapter, two bundles and their unfinished copies; a full fine-tune of a large
+# encoder needs more.
+_SPACE_PER_METHOD_BYTES = 800 * MIB
 
 Say = Callable[[str], None]
 
@@ -106,7 +117,8 @@ def build(run: Run, experiment: Experiment, material: Material, say: Say) -> lis
             say(f"{slug}: done before, kept")
             continue
         require_space(run.folder, _SPACE_PER_METHOD_BYTES)
-        say(f"{slug}: {', '.join(due)}")
+        begun = begun_at_step(run, slug) if "tuning" in due else None
+        say(f"{slug}: {', '.join(due)}" + (f"; found a checkpoint of step {begun}" if begun else ""))
         job = WorkerJob(run_folder=run.folder, experiment=experiment, method=method, tuning_fingerprint=tuning_mark)
         try:
             _work(job)
@@ -119,6 +131,8 @@ def build(run: Run, experiment: Experiment, material: Material, say: Say) -> lis
 def tuning_fingerprint(experiment: Experiment, method: MethodName, material: Material) -> str:
     """A digest of all that decides what training by `method` comes to."""
     training = experiment.training.model_dump(mode="json")
+    for part in unused_parts(METHODS[method]):
+        del training[part]
     return fingerprint(_TUNING_RULES, material.base.digest, material.dataset.fingerprint, method, training)
 
 
@@ -128,12 +142,27 @@ def export_fingerprint(tuning: TuningRecord, artifact: ArtifactName) -> str:
 
 
 def due_stages(run: Run, experiment: Experiment, method: MethodName, tuning_mark: str) -> list[str]:
-    """What is not done yet of one method: `tuning`, and the artifacts still to be exported."""
+    """What is not done yet of one method: `tuning`, `profile` where asked for, and the artifacts to be exported."""
     slug = experiment.method_slug(method)
+    asked = experiment.telemetry.profile
+    profile = ["profile"] if asked and not profile_is_done(run, slug, tuning_mark) else []
     tuning = finished(run.method_folder(slug) / "tuning.json", TuningRecord, tuning_mark)
     if tuning is None or not (run.method_folder(slug) / "adapter").is_dir():
-        return ["tuning", *experiment.artifacts]
-    return [name for name in experiment.artifacts if not export_is_done(run, tuning, name)]
+        return ["tuning", *profile, *experiment.artifacts]
+    return [*profile, *(name for name in experiment.artifacts if not export_is_done(run, tuning, name))]
+
+
+def begun_at_step(run: Run, slug: str) -> int | None:
+    """The step that an interrupted training of a method kept its last checkpoint at, or None."""
+    names = [path.name.removeprefix("step-") for path in run.checkpoints_folder(slug).glob("step-*")]
+    return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
+def profile_is_done(run: Run, slug: str, tuning_mark: str) -> bool:
+    """Whether the method's training steps were profiled under the same inputs."""
+    folder = run.method_folder(slug) / "profile"
+    record = finished(folder / "profile.json", ProfileRecord, tuning_mark)
+    return record is not None and (folder / record.trace_file).is_file()
 
 
 def export_is_done(run: Run, tuning: TuningRecord, artifact: ArtifactName) -> bool:

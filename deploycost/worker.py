@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -24,13 +25,21 @@ from safetensors import SafetensorError
 from deploycost.dataset import Dataset, load_dataset
 from deploycost.errors import DeploycostError, NoAnswer
 from deploycost.experiment import ArtifactName
-from deploycost.pipeline import WorkerJob, WorkerOutcome, export_fingerprint, export_is_done, finished
+from deploycost.pipeline import (
+    WorkerJob,
+    WorkerOutcome,
+    export_fingerprint,
+    export_is_done,
+    finished,
+    profile_is_done,
+)
 from deploycost.records import TuningRecord, write_record
 from deploycost.workspace import Run, staged_folder, write_text
 from serving.errors import BundleError
 
 if TYPE_CHECKING:
     from deploycost.exporting.export import TrainedModel
+    from deploycost.tuning.training import TuningJob
 
 
 def main() -> int:
@@ -65,29 +74,14 @@ def _end_with(parent: int) -> None:
 
 def _work(job: WorkerJob) -> None:
     _quieten_frameworks()
-    from deploycost.exporting.artifacts import ARTIFACTS
-    from deploycost.exporting.export import open_trained
-
     run = Run(job.run_folder)
     dataset = load_dataset(job.experiment.dataset, job.experiment.training.seed)
     tuning = _tuned(run, job, dataset)
-    due: list[ArtifactName] = [
-        n for n in ARTIFACTS if n in job.experiment.artifacts and not export_is_done(run, tuning, n)
-    ]
-    if not due:
-        return
-    refused = []
-    method_folder = run.method_folder(tuning.slug)
-    with tempfile.TemporaryDirectory(dir=method_folder, prefix=".unfinished-") as scratch:
-        adapter = method_folder / "adapter"
-        trained = open_trained(tuning, adapter, adapter / "trained_logits.safetensors", dataset.test, Path(scratch))
-        for name in due:
-            try:
-                _export(run, trained, name)
-            except NoAnswer as answer:
-                refused.append(str(answer))
-    if refused:
-        raise NoAnswer("; ".join(refused))
+    if job.experiment.telemetry.profile and not profile_is_done(run, tuning.slug, job.tuning_fingerprint):
+        _profile(run, job, dataset)
+    due: list[ArtifactName] = [name for name in job.experiment.artifacts if not export_is_done(run, tuning, name)]
+    if due:
+        _export_all(run, tuning, dataset, due)
 
 
 def _tuned(run: Run, job: WorkerJob, dataset: Dataset) -> TuningRecord:
@@ -96,16 +90,58 @@ def _tuned(run: Run, job: WorkerJob, dataset: Dataset) -> TuningRecord:
     kept = finished(folder / "tuning.json", TuningRecord, job.tuning_fingerprint)
     if kept is not None and (folder / "adapter").is_dir():
         return kept
-    from deploycost.models.base import find_base
-    from deploycost.tuning.training import TuningJob, tune
+    from deploycost.tuning.training import tune
 
     with staged_folder(folder / "adapter") as staging, _progress(slug) as progress:
-        base = find_base(job.experiment.model)
-        record = tune(TuningJob(job.experiment, job.method, base, dataset, job.tuning_fingerprint), staging, progress)
+        record = tune(_tuning_job(run, job, dataset), staging, progress)
         # From here on the earlier record, if any, no longer tells of the adapter beside it.
         (folder / "tuning.json").unlink(missing_ok=True)
     write_text(folder / "tuning.json", write_record(record))
+    shutil.rmtree(run.checkpoints_folder(slug), ignore_errors=True)
     return record
+
+
+def _tuning_job(run: Run, job: WorkerJob, dataset: Dataset) -> TuningJob:
+    from deploycost.models.base import find_base
+    from deploycost.tuning.training import TuningJob
+
+    slug = job.experiment.method_slug(job.method)
+    return TuningJob(
+        job.experiment,
+        job.method,
+        find_base(job.experiment.model),
+        dataset,
+        job.tuning_fingerprint,
+        checkpoints=run.checkpoints_folder(slug),
+        token_cache=run.cache_folder / "tokens",
+        tracking=run.method_folder(slug) / "tracking",
+    )
+
+
+def _profile(run: Run, job: WorkerJob, dataset: Dataset) -> None:
+    from deploycost.tuning.profiling import profile
+
+    slug = job.experiment.method_slug(job.method)
+    with staged_folder(run.method_folder(slug) / "profile") as staging:
+        record = profile(_tuning_job(run, job, dataset), staging)
+        write_text(staging / "profile.json", write_record(record))
+
+
+def _export_all(run: Run, tuning: TuningRecord, dataset: Dataset, names: Sequence[ArtifactName]) -> None:
+    from deploycost.exporting.export import open_trained
+
+    refused = []
+    method_folder = run.method_folder(tuning.slug)
+    with tempfile.TemporaryDirectory(dir=method_folder, prefix=".unfinished-") as scratch:
+        adapter = method_folder / "adapter"
+        trained = open_trained(tuning, adapter, adapter / "trained_logits.safetensors", dataset.test, Path(scratch))
+        for name in names:
+            try:
+                _export(run, trained, name)
+            except NoAnswer as answer:
+                refused.append(str(answer))
+    if refused:
+        raise NoAnswer("; ".join(refused))
 
 
 def _export(run: Run, trained: TrainedModel, name: ArtifactName) -> None:

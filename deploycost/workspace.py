@@ -1,8 +1,9 @@
 """Runs on disk: where each stage's results lie, written atomically, one writer at a time.
 
-`runs/NAME/experiment.yaml`, `runs/NAME/METHOD/{tuning.json,adapter/}`,
+`runs/NAME/experiment.yaml`, `runs/NAME/METHOD/{tuning.json,adapter/,profile/,tracking/}`,
 `runs/NAME/METHOD/ARTIFACT/{bundle/,export.json,load.json}`, `runs/NAME/{quotes/,report.html,report.md,report.json}`.
-A stage writes its record last, so a record that exists means that the stage finished.
+A stage writes its record last, so a record that exists means that the stage finished. `runs/NAME/METHOD/checkpoints/`
+is there while a training is not, and `runs/.cache/` holds what can be made again from the same inputs.
 """
 
 from __future__ import annotations
@@ -52,6 +53,15 @@ class Run:
     def method_folder(self, slug: str) -> Path:
         """Where one method's results lie, as in `runs/NAME/qlora-r8`."""
         return self.folder / slug
+
+    def checkpoints_folder(self, slug: str) -> Path:
+        """Where the training of one method keeps what it needs to go on from, until it is done."""
+        return self.folder / slug / "checkpoints"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where all runs beside this one keep what can be made again."""
+        return self.folder.parent / ".cache"
 
     def artifact_folder(self, slug: str, artifact: str) -> Path:
         """Where one artifact's results lie, as in `runs/NAME/qlora-r8/onnx-int8`."""

@@ -21,6 +21,7 @@ from deploycost.records import (
     Certificate,
     Check,
     CurvePoint,
+    EpochScores,
     ExportRecord,
     Figure,
     LoadRecord,
@@ -31,6 +32,7 @@ from deploycost.records import (
     TuningRecord,
     Variant,
 )
+from deploycost.study_record import CellMeasurement
 from deploycost.units import MIB
 from pricing.book import Offer
 
@@ -116,12 +118,13 @@ def tuned(
     tiny_bases: dict[str, Path], toy_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str], Tuned]:
     """Tunes a family by a method, once a session: `tuned("bert", "stacked")`."""
-    from deploycost.experiment import Experiment, TrainingSpec
+    from deploycost.experiment import Experiment, PromptSpec, TrainingSpec
     from deploycost.models.base import find_base
     from deploycost.tuning.training import TuningJob, tune
 
     done: dict[tuple[str, str], Tuned] = {}
-    spec = TrainingSpec(epochs=2, learning_rate=3e-3, virtual_tokens=4, max_tokens=48, mixed_precision=False)
+    prompt = PromptSpec(virtual_tokens=4)
+    spec = TrainingSpec(epochs=2, learning_rate=3e-3, prompt=prompt, max_tokens=48, mixed_precision=False)
 
     def get(family: str, method: Any) -> Tuned:
         if (family, method) not in done:
@@ -240,9 +243,11 @@ def make_variant(make_load: Callable[..., LoadRecord]) -> Callable[..., Variant]
         tuning = TuningRecord(
             fingerprint="f", method=method, slug=method, base_model="minilm", label_names=("a", "b"), dataset="demo",
             dataset_fingerprint="f", dataset_description="", dataset_generated=True, train_rows=10,
-            hyper_parameters={}, scores=scores, epochs=(), training_s=3_000.0, samples_per_s=1, step_ms_p50=1,
-            baseline_memory_bytes=1, peak_memory_bytes=2, peak_gpu_memory_bytes=None, trainable_parameters=1,
-            head_parameters=1, total_parameters=1, mean_tokens=50, machine=MACHINE, finished_at=WHEN,
+            hyper_parameters={}, scores=scores, epochs=(), final_loss=0.5, training_s=3_000.0, samples_per_s=1,
+            tokens_per_s=50, step_ms_p50=1, step_ms_p95=2, baseline_memory_bytes=1, peak_memory_bytes=2,
+            baseline_pss_bytes=1, peak_pss_bytes=2, peak_gpu_memory_bytes=None, peak_gpu_nvml_bytes=None,
+            predicted_memory=None, energy_joules=None, energy_source="", trainable_parameters=1, head_parameters=1,
+            total_parameters=1, mean_tokens=50, machine=MACHINE, finished_at=WHEN,
         )  # fmt: skip
         parity = Parity(
             relative_error=0, relative_error_limit=1, agreement_ratio=1, agreement_high=1, agreement_limit=0.9
@@ -254,5 +259,21 @@ def make_variant(make_load: Callable[..., LoadRecord]) -> Callable[..., Variant]
         )  # fmt: skip
         fields: dict[str, Any] = {"load": make_load(variant=name)}
         return Variant(tuning=tuning, export=export, **(fields | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_measurement() -> Callable[..., CellMeasurement]:
+    def make(accuracy: float = 0.8, **changes: Any) -> CellMeasurement:
+        scores = Scores(accuracy=accuracy, macro_f1=accuracy, precision=accuracy, recall=accuracy, rows=1000)
+        epochs = tuple(EpochScores(epoch=n, train_loss=0.5, scores=scores, duration_s=30.0) for n in (1.0, 2.0))
+        fields: dict[str, Any] = {
+            "scores": scores, "training_s": 60.0, "samples_per_s": 10.0, "tokens_per_s": 500.0,
+            "memory_bytes": 400_000_000, "memory_source": "process", "predicted_memory_bytes": None,
+            "trainable_parameters": 1_000, "head_parameters": 100, "total_parameters": 100_000, "step_ms_p50": 100.0,
+            "step_ms_p95": 150.0, "final_loss": 0.4, "epochs": epochs, "cores": 1, "finished_at": WHEN,
+        }  # fmt: skip
+        return CellMeasurement(**(fields | changes))
 
     return make

@@ -22,13 +22,14 @@ from deploycost.pipeline import (
     Material,
     WorkerJob,
     WorkerOutcome,
+    begun_at_step,
     build,
     due_stages,
     gather,
     tuning_fingerprint,
     variants_of,
 )
-from deploycost.records import ExportRecord, TuningRecord, read_record
+from deploycost.records import ExportRecord, ProfileRecord, TuningRecord, read_record
 from deploycost.workspace import Run, write_text
 from serving.bundle import open_bundle
 
@@ -202,6 +203,41 @@ def test_other_conditions_make_everything_due(
     assert due_stages(built.run, other, "full", mark) == ["tuning", "onnx-fp32", "onnx-int8"]
 
 
+def test_what_a_method_does_not_use_makes_nothing_due(built: Built, ask: Callable[..., Experiment]) -> None:
+    other = ask(training={"lora": {"rank": 2}, "prompt": {"virtual_tokens": 3}, "bits": 8})
+    assert tuning_fingerprint(other, "full", built.material) == tuning_fingerprint(
+        built.experiment, "full", built.material
+    )
+    marks = {tuning_fingerprint(asked, "stacked", built.material) for asked in (built.experiment, other)}
+    assert len(marks) == 2
+
+
+def test_telemetry_is_a_stage_of_its_own_and_training_may_be_all_there_is(
+    built: Built, ask: Callable[..., Experiment], copy: Run
+) -> None:
+    for artifact in ("onnx-fp32", "onnx-int8"):
+        shutil.rmtree(copy.folder / "full" / artifact)
+    mark = tuning_fingerprint(built.experiment, "full", built.material)
+    trained_only, profiled = ask(artifacts=[]), ask(artifacts="none", telemetry={"profile": True})
+    assert due_stages(copy, trained_only, "full", mark) == []
+    assert due_stages(copy, profiled, "full", mark) == ["profile"]
+    assert due_stages(copy, profiled.model_copy(update={"artifacts": ("onnx-int8",)}), "full", mark) == [
+        "profile",
+        "onnx-int8",
+    ]
+    before = _files(copy.folder)
+    said: list[str] = []
+    assert build(copy, profiled, built.material, said.append) == []
+    assert said == ["full: profile"]
+    after = _files(copy.folder)
+    record = read_record(copy.folder / "full/profile/profile.json", ProfileRecord)
+    assert set(after) - set(before) == {"full/profile/profile.json", f"full/profile/{record.trace_file}"}
+    assert {name: after[name] for name in before} == before
+    assert due_stages(copy, profiled, "full", mark) == []
+    (copy.folder / "full/profile" / record.trace_file).unlink()
+    assert due_stages(copy, profiled, "full", mark) == ["profile"]
+
+
 def _wait_for(what: Callable[[], Any], deadline_s: float = 60) -> Any:
     until = time.monotonic() + deadline_s
     while time.monotonic() < until:
@@ -261,10 +297,57 @@ def test_a_worker_killed_alone_is_one_line(
     assert _files(tmp_path) == {}
 
 
+def test_a_worker_killed_in_mid_training_is_gone_on_from(
+    built: Built, ask: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run")
+    experiment = ask(artifacts=[], training={"epochs": 8})
+    write_text(run.experiment_path, write_experiment(experiment))
+    parent = subprocess.Popen(
+        [sys.executable, "-c", BUILD_IN_A_PROCESS, str(run.folder)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        _wait_for(lambda: list(run.checkpoints_folder("full").glob("step-*")))
+        (worker,) = _workers(psutil.Process(parent.pid))
+        worker.kill()
+        _, told = parent.communicate(timeout=60)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert "'full' ended without an answer (exit status -9)" in told
+    assert not (run.folder / "full/tuning.json").exists()
+    step = begun_at_step(run, "full")
+    assert step is not None
+
+    said: list[str] = []
+    with run.locked():
+        build(run, experiment, built.material, said.append)
+    assert said == [f"full: tuning; found a checkpoint of step {step}"]
+    record = read_record(run.folder / "full/tuning.json", TuningRecord)
+    assert record.resumed_at_steps == (step,)
+    assert [epoch.epoch for epoch in record.epochs] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert not run.checkpoints_folder("full").exists()
+
+
+def test_a_checkpoint_of_another_experiment_is_one_line_and_stays(
+    built: Built, ask: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    from deploycost.tuning.checkpoints import CheckpointFolder
+
+    run = Run(tmp_path / "run")
+    CheckpointFolder(run.checkpoints_folder("full"), "of another").write(3, {}, {})
+    before = _files(tmp_path)
+    with pytest.raises(UserError, match=r"full/checkpoints holds a checkpoint \(step 3\) of another exp") as refusal:
+        build(run, ask(), built.material, lambda _: None)
+    assert "\n" not in str(refusal.value)
+    assert refusal.value.exit_code == 2
+    assert _files(tmp_path) == before
+
+
 def test_a_request_that_does_not_fit_the_base_comes_back_as_one_line(
     ask: Callable[..., Experiment], tmp_path: Path
 ) -> None:
-    experiment = ask(methods="prompt", training={"virtual_tokens": 100})
+    experiment = ask(methods="prompt", training={"prompt": {"virtual_tokens": 100}})
     with pytest.raises(UserError, match=r"100 virtual tokens leave no room .*give at most 56") as refusal:
         build(Run(tmp_path), experiment, gather(experiment), lambda _: None)
     assert type(refusal.value) is UserError
@@ -296,7 +379,7 @@ def test_too_little_space_is_refused_before_anything_starts(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     monkeypatch.setattr(subprocess, "Popen", None)
-    with pytest.raises(UserError, match=r"not enough disk space in .*: 1 B free, about 600 MiB needed"):
+    with pytest.raises(UserError, match=r"not enough disk space in .*: 1 B free, about 800 MiB needed"):
         build(Run(tmp_path), ask(), built.material, lambda _: None)
 
 

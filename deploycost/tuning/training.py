@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +13,103 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
+from torch import Tensor
+from transformers import set_seed
+from transformers.trainer_callback import PrinterCallback
 
 from deploycost.dataset import Dataset
+from deploycost.encoder_shape import shape_of
 from deploycost.environment import machine_facts, now
 from deploycost.errors import NoAnswer
-from deploycost.experiment import Experiment, MethodName, TrainingSpec
-from deploycost.models.adapters import Recipe, TunedClassifier, build, save, set_compute_dtype
+from deploycost.experiment import Experiment, MethodName
+from deploycost.methods import METHODS
+from deploycost.models.adapter_folder import save
 from deploycost.models.base import BaseModel, load_tokenizer
-from deploycost.models.encoding import EncodedTexts, encode, logits_of
+from deploycost.models.classifier import TunedClassifier, build, set_compute_dtype
+from deploycost.models.encoding import EncodedTexts, logits_of
+from deploycost.models.low_rank import start_from_data
+from deploycost.models.recipe import Recipe
 from deploycost.models.scoring import score
-from deploycost.records import EpochScores, TuningRecord
-from deploycost.tuning.methods import METHODS, Method, recipe_for
-from deploycost.tuning.telemetry import StepClock, peak_memory_bytes, resident_memory_bytes
+from deploycost.records import Scores, TrainingMemory, TuningRecord
+from deploycost.training_memory import Setting, load_of, predict
+from deploycost.tuning.batches import Padder
+from deploycost.tuning.checkpoints import CheckpointFolder, Stateful
+from deploycost.tuning.counters import Watch
+from deploycost.tuning.judging import EpochJudge
+from deploycost.tuning.ranks import RankKeeper, plan_ranks
+from deploycost.tuning.recipes import recipe_for, told_hyper_parameters
+from deploycost.tuning.settings import (
+    half_precision,
+    optimiser_for,
+    require_compiler,
+    steps_of,
+    training_arguments,
+)
+from deploycost.tuning.stability import StabilityGuard
+from deploycost.tuning.telemetry import LossMeter, StepClock
+from deploycost.tuning.tokens import TokenCache
+from deploycost.tuning.trackers import Tracking, log_epoch, require_tracker, tracked
+from deploycost.tuning.trainer import Keeping, ResumableTrainer
 
-# Enough rows to draw a curve by; the final scores are always of the whole test split.
-_CURVE_ROWS = 1000
 LOGITS_FILE = "trained_logits.safetensors"
+# How many texts EVA looks at: directions in which inputs vary settle within a few hundred.
+_EVA_ROWS = 256
+
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class TuningJob:
-    """What one call of `tune` is given."""
+    """What one call of `tune` is given.
+
+    Checkpoints, token ids and a tracker's files go to folders of their own, made when needed; without a folder for
+    them, checkpoints and token ids are not kept. A checkpoint that is there is taken up.
+    """
 
     experiment: Experiment
     method: MethodName
     base: BaseModel
     dataset: Dataset
     fingerprint: str
+    checkpoints: Path | None = None
+    token_cache: Path | None = None
+    tracking: Path = Path("tracking")
 
 
 @dataclass(frozen=True)
-class _Material:
+class Material:
+    """What a method is trained from: token ids of both splits, and the recipe of the network."""
+
     train: EncodedTexts
-    curve: EncodedTexts
     test: EncodedTexts
-    tokenizer: PreTrainedTokenizerFast
+    recipe: Recipe
+    predicted_memory: TrainingMemory
+
+    @property
+    def train_tokens(self) -> int:
+        """Real tokens of the training split: no padding, no virtual tokens."""
+        return sum(map(len, self.train.input_ids))
 
 
-Progress = Callable[[int, int, str], None]
+@dataclass
+class _Course:
+    """What is measured while a classifier trains, and kept over interruptions."""
+
+    judge: EpochJudge
+    clock: StepClock
+    losses: LossMeter
+    watch: Watch
+    guard: StabilityGuard
+    ranks: RankKeeper | None
+    trainer: ResumableTrainer = field(init=False)
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """What a checkpoint keeps of it."""
+        parts: dict[str, Stateful] = {
+            "judge": self.judge, "clock": self.clock, "losses": self.losses, "watch": self.watch, "guard": self.guard,
+        }  # fmt: skip
+        return parts if self.ranks is None else parts | {"ranks": self.ranks}
 
 
 def tune(job: TuningJob, folder: Path, progress: Progress) -> TuningRecord:
@@ -63,56 +121,64 @@ def tune(job: TuningJob, folder: Path, progress: Progress) -> TuningRecord:
         progress: Told (steps done, steps in all, what is happening).
 
     Returns:
-        The record; the caller writes it, last.
+        The record; the caller writes it, last, and then lets go of the checkpoints.
 
     Raises:
-        UserError: the method does not fit the base model.
+        UserError: the method does not fit the base model, or a checkpoint of another experiment is in the way.
         NoAnswer: training diverged; nothing is kept.
     """
-    baseline_memory = resident_memory_bytes()
-    spec, method = job.experiment.training, METHODS[job.method]
-    slug = job.experiment.method_slug(job.method)
-    recipe = recipe_for(method, job.base.name, job.dataset.label_names, spec)
+    spec = job.experiment.training
+    require_compiler(spec)
+    require_tracker(job.experiment.telemetry.report_to)
+    checkpoints = CheckpointFolder(job.checkpoints, job.fingerprint) if job.checkpoints is not None else None
+    newest = checkpoints.newest() if checkpoints is not None else None
+    material = prepare(job)
+    watch = Watch(gpu=torch.cuda.is_available())
     set_seed(spec.seed)
-    classifier = build(job.base, recipe)
-    material = _prepare(job, recipe)
-    epochs, clock = _train(classifier, material, method, spec, progress)
-    progress(1, 1, "judging on the whole test split")
-    set_compute_dtype(classifier, torch.float32)
-    logits = logits_of(classifier, material.test)
-    if not np.isfinite(logits).all():
-        raise NoAnswer(f"{slug}: training diverged, the model's answers are not numbers; give a lower --learning-rate")
-    save(classifier, recipe, folder)
+    classifier = build(job.base, material.recipe)
+    if material.recipe.ranks is not None and material.recipe.ranks.eva:
+        start_from_data(classifier, _first_batches(material.train))
+    course = _course(job, classifier, material, watch, progress)
+    try:
+        _train(job, classifier, material, course, Keeping(checkpoints, course.parts, (course.clock, watch), newest))
+        progress(1, 1, "judging on the whole test split")
+        set_compute_dtype(classifier, torch.float32)
+        logits = logits_of(classifier, material.test)
+        if not (np.isfinite(logits).all() and np.isfinite(course.judge.final_loss)):
+            raise NoAnswer("training diverged, the model's answers are not numbers; give a lower --learning-rate")
+    except NoAnswer as answer:
+        if checkpoints is not None:
+            checkpoints.clear()  # what diverged is nothing to go on from
+        raise NoAnswer(f"{job.experiment.method_slug(job.method)}: {answer}") from None
+    save(classifier, material.recipe, folder)
     save_logits(logits, folder)
-    trainable, head, total = _count_parameters(classifier, job.base)
-    return TuningRecord(
-        fingerprint=job.fingerprint,
-        method=job.method,
-        slug=slug,
-        base_model=job.base.name,
-        label_names=job.dataset.label_names,
-        dataset=job.dataset.name,
-        dataset_fingerprint=job.dataset.fingerprint,
-        dataset_description=job.dataset.description,
-        dataset_generated=job.dataset.generated,
-        train_rows=len(material.train),
-        hyper_parameters=_told_hyper_parameters(method, spec),
-        scores=score(material.test.labels, logits),
-        epochs=tuple(epochs),
-        training_s=clock.training_s,
-        samples_per_s=len(material.train) * len(epochs) / clock.training_s,
-        step_ms_p50=clock.step_ms(50),
-        baseline_memory_bytes=baseline_memory,
-        # The kernel brings its high-water mark up to date now and then only, not at each reading.
-        peak_memory_bytes=max(baseline_memory, peak_memory_bytes()),
-        peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
-        trainable_parameters=trainable,
-        head_parameters=head,
-        total_parameters=total,
-        mean_tokens=material.test.mean_tokens,
-        machine=machine_facts(),
-        finished_at=now(),
+    return _record(job, material, course, score(material.test.labels, logits), _count_parameters(classifier, job.base))
+
+
+def prepare(job: TuningJob) -> Material:
+    """What a job is trained from; its ranks are planned where the method has them allocated.
+
+    Raises:
+        UserError: the method does not fit the base model, or a memory budget is too small.
+    """
+    spec, method = job.experiment.training, METHODS[job.method]
+    names = job.dataset.label_names
+    # Virtual tokens that leave no room for a text are refused when the network is built.
+    limit = max(8, recipe_for(method, job.base.name, names, spec).text_tokens(job.base, spec.max_tokens))
+    cache = TokenCache(job.token_cache, load_tokenizer(job.base), job.dataset.fingerprint)
+    train, test = cache.encode(job.dataset.train, "train", limit), cache.encode(job.dataset.test, "test", limit)
+    shape = shape_of(job.base.place)
+    setting = Setting(
+        labels=len(names),
+        tokens=max(map(len, train.input_ids)),
+        half_precision=half_precision(spec) is not None,
+        device="cuda" if torch.cuda.is_available() else "cpu",
     )
+    ranks = None
+    if method.allocated_ranks:
+        ranks = plan_ranks(method, spec, shape, setting, steps_of(method, spec, len(train)))
+    load = load_of(method, spec, shape, setting, ranks.initial_rank if ranks is not None else None)
+    return Material(train, test, recipe_for(method, job.base.name, names, spec, ranks), predict(shape, load))
 
 
 def save_logits(logits: NDArray[np.float32], folder: Path) -> None:
@@ -120,117 +186,102 @@ def save_logits(logits: NDArray[np.float32], folder: Path) -> None:
     save_file({"logits": np.ascontiguousarray(logits)}, folder / LOGITS_FILE)
 
 
-def curve_rows(rows: int) -> range:
-    """The rows of a test split that an epoch is judged on: evenly spread, so that a split sorted by class will do."""
-    return range(0, rows, -(-rows // _CURVE_ROWS))
+def _first_batches(texts: EncodedTexts) -> Iterator[dict[str, Tensor]]:
+    pad, size = Padder(texts), 32
+    for start in range(0, min(_EVA_ROWS, len(texts)), size):
+        yield pad([texts[row] for row in range(start, min(start + size, len(texts)))])
 
 
-def _prepare(job: TuningJob, recipe: Recipe) -> _Material:
-    tokenizer = load_tokenizer(job.base)
-    limit = recipe.text_tokens(job.base, job.experiment.training.max_tokens)
-    train, test = job.dataset.train, job.dataset.test
-    encoded_test = encode(tokenizer, test.texts, test.labels, limit)
-    curve = EncodedTexts(
-        tuple(encoded_test.input_ids[row] for row in curve_rows(len(test))),
-        tuple(encoded_test.labels[row] for row in curve_rows(len(test))),
-        encoded_test.pad_token_id,
-    )
-    return _Material(encode(tokenizer, train.texts, train.labels, limit), curve, encoded_test, tokenizer)
+def _course(
+    job: TuningJob, classifier: TunedClassifier, material: Material, watch: Watch, progress: Progress
+) -> _Course:
+    judge, losses = EpochJudge(classifier, material.test), LossMeter()
+
+    def after_epoch(epoch: float) -> None:
+        with watch.paused():
+            judged = judge.judge(epoch, losses.take(), clock.epoch_s[-1])
+            log_epoch(course.trainer, judged, material.train_tokens / judged.duration_s)
+
+    clock = StepClock(after_epoch, on_step=lambda done, steps: progress(done, steps, judge.summary))
+    ranks, budget = None, job.experiment.training.dynamic.memory_budget
+    if material.recipe.ranks is not None:
+        ranks = RankKeeper(classifier, material.recipe.ranks, budget)
+    course = _Course(judge, clock, losses, watch, StabilityGuard(classifier, ranks), ranks)
+    return course
 
 
-def _train(
-    classifier: TunedClassifier, material: _Material, method: Method, spec: TrainingSpec, progress: Progress
-) -> tuple[list[EpochScores], StepClock]:
-    epochs: list[EpochScores] = []
-
-    def judge(epoch: float) -> None:
-        logits = logits_of(classifier, material.curve)
-        epochs.append(EpochScores(epoch=epoch, train_loss=None, scores=score(material.curve.labels, logits)))
-
-    def step(done: int, steps: int) -> None:
-        judged = f"accuracy {epochs[-1].scores.accuracy:.3f} after epoch {len(epochs)}" if epochs else "training"
-        progress(done, steps, judged)
-
+def _train(job: TuningJob, classifier: TunedClassifier, material: Material, course: _Course, keeping: Keeping) -> None:
+    spec, method = job.experiment.training, METHODS[job.method]
     if spec.gradient_checkpointing:
         model: Any = classifier.model
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    precision = _mixed_precision(spec)
-    set_compute_dtype(classifier, precision or torch.float32)
-    clock = StepClock(after_epoch=judge, on_step=step)
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(
+    set_compute_dtype(classifier, half_precision(spec) or torch.float32)
+    optimiser = optimiser_for(classifier, method, spec)
+    rows = len(material.train)
+    tracking = Tracking(job.experiment.telemetry.report_to, job.tracking, job.experiment.method_slug(job.method))
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        tracked(tracking, steps_of(method, spec, rows)) as logging_arguments,
+    ):
+        trainer = ResumableTrainer(
+            keeping=keeping,
+            losses=course.losses,
             model=classifier,
-            args=_arguments(method, spec, material, precision, scratch),
-            train_dataset=material.train,  # pyright: ignore[reportArgumentType] - any sized, indexable dataset will do
-            data_collator=DataCollatorWithPadding(material.tokenizer),
-            callbacks=[clock],
-            optimizers=(_optimizer(classifier, method, spec), None),
+            args=training_arguments(method, spec, rows, scratch, logging_arguments),
+            train_dataset=material.train,
+            data_collator=Padder(material.train),
+            callbacks=[*([course.ranks] if course.ranks is not None else []), course.guard, course.clock],
+            optimizers=(optimiser, None),
         )
-        _quieten(trainer)
-        trainer.train()
+        course.trainer = trainer
+        trainer.remove_callback(PrinterCallback)
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        with course.watch:
+            trainer.train_or_go_on()
         # Takes the autocast off the model's `forward`, or it would be judged in half precision ever after.
         trainer.accelerator.unwrap_model(classifier, keep_fp32_wrapper=False)
-    # Trainer logs an epoch's loss only after its end was announced.
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return [epoch.model_copy(update={"train_loss": loss}) for epoch, loss in zip(epochs, losses, strict=True)], clock
 
 
-def _arguments(
-    method: Method, spec: TrainingSpec, material: _Material, precision: torch.dtype | None, scratch: str
-) -> TrainingArguments:
-    batch_size = spec.batch_size or method.batch_size
-    steps = spec.epochs * -(-len(material.train) // batch_size)
-    return TrainingArguments(
-        output_dir=scratch,
-        num_train_epochs=spec.epochs,
-        per_device_train_batch_size=batch_size,
-        warmup_steps=round(spec.warmup_ratio * steps),
-        lr_scheduler_type="linear",
-        bf16=precision is torch.bfloat16,
-        fp16=precision is torch.float16,
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        train_sampling_strategy="group_by_length",
-        seed=spec.seed,
-        save_strategy="no",
-        eval_strategy="no",
-        logging_strategy="epoch",
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
+def _record(
+    job: TuningJob, material: Material, course: _Course, scores: Scores, parameters: tuple[int, int, int]
+) -> TuningRecord:
+    spec, method = job.experiment.training, METHODS[job.method]
+    epochs, clock = course.judge.epochs, course.clock
+    trained, in_head, in_all = parameters
+    return TuningRecord(
+        fingerprint=job.fingerprint,
+        method=job.method,
+        slug=job.experiment.method_slug(job.method),
+        base_model=job.base.name,
+        label_names=job.dataset.label_names,
+        dataset=job.dataset.name,
+        dataset_fingerprint=job.dataset.fingerprint,
+        dataset_description=job.dataset.description,
+        dataset_generated=job.dataset.generated,
+        train_rows=len(material.train),
+        hyper_parameters=told_hyper_parameters(method, spec),
+        scores=scores,
+        epochs=tuple(epochs),
+        final_loss=course.judge.final_loss,
+        training_s=clock.training_s,
+        samples_per_s=len(material.train) * len(epochs) / clock.training_s,
+        tokens_per_s=material.train_tokens * len(epochs) / clock.training_s,
+        step_ms_p50=clock.step_ms(50),
+        step_ms_p95=clock.step_ms(95),
+        resumed_at_steps=course.trainer.resumed_at_steps,
+        **vars(course.watch.readings),
+        predicted_memory=material.predicted_memory,
+        energy_source=course.watch.energy_source,
+        trainable_parameters=trained,
+        head_parameters=in_head,
+        total_parameters=in_all,
+        mean_tokens=material.test.mean_tokens,
+        ranks=course.ranks.history() if course.ranks is not None else None,
+        unstable_steps=tuple(course.guard.steps),
+        tracker=job.experiment.telemetry.report_to,
+        machine=machine_facts(),
+        finished_at=now(),
     )
-
-
-def _optimizer(classifier: TunedClassifier, method: Method, spec: TrainingSpec) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices only, and virtual tokens at their own rate."""
-    base_rate = spec.learning_rate or method.learning_rate
-    prompt_rate = base_rate * method.prompt_learning_rate / method.learning_rate
-    prompt = list(classifier.prompt.parameters()) if classifier.prompt is not None else []
-    own = [p for p in classifier.model.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in own if p.ndim >= 2], "lr": base_rate, "weight_decay": spec.weight_decay},
-        {"params": [p for p in own if p.ndim < 2], "lr": base_rate, "weight_decay": 0.0},
-        {"params": prompt, "lr": prompt_rate, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
-
-
-def _mixed_precision(spec: TrainingSpec) -> torch.dtype | None:
-    """The half precision that this device multiplies fast, or None: emulated bf16 is slower than fp32."""
-    if not spec.mixed_precision:
-        return None
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    capabilities = torch.cpu.get_capabilities()
-    fast = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
-    return torch.bfloat16 if fast else None
-
-
-def _quieten(trainer: Trainer) -> None:
-    from transformers.trainer_callback import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
 def _count_parameters(classifier: TunedClassifier, base: BaseModel) -> tuple[int, int, int]:
@@ -245,20 +296,3 @@ def _count_parameters(classifier: TunedClassifier, base: BaseModel) -> tuple[int
             trained += count
             head += count if any(part in base.family.head for part in name.split(".")) else 0
     return trained, head, total
-
-
-def _told_hyper_parameters(method: Method, spec: TrainingSpec) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "epochs": spec.epochs,
-        "batch_size": spec.batch_size or method.batch_size,
-        "learning_rate": spec.learning_rate or method.learning_rate,
-        "max_tokens": spec.max_tokens,
-        "seed": spec.seed,
-    }
-    if method.low_rank:
-        told |= {"rank": spec.lora.rank, "alpha": spec.lora.scaling_alpha, "dropout": spec.lora.dropout}
-    if method.prompted:
-        told |= {"virtual_tokens": spec.virtual_tokens}
-    if method.quantised:
-        told |= {"bits": 4, "quantisation": "nf4, double"}
-    return told

@@ -18,7 +18,8 @@ from deploycost.experiment import Experiment, TrainingSpec
 from deploycost.models.base import find_base, load_tokenizer
 from deploycost.models.scoring import score
 from deploycost.records import TuningRecord
-from deploycost.tuning.training import TuningJob, curve_rows, tune
+from deploycost.tuning.judging import curve_rows
+from deploycost.tuning.training import TuningJob, tune
 
 FAMILIES = ("bert", "distilbert", "roberta")
 METHODS = ("full", "lora", "qlora", "prompt", "stacked")
@@ -38,7 +39,9 @@ PROMPT = 4 * 32
 
 
 def _tune(base_folder: Path, dataset: Dataset, folder: Path, method: Any = "full", **training: Any) -> TuningRecord:
-    spec = TrainingSpec.model_validate({"mixed_precision": False, "max_tokens": 48, "virtual_tokens": 4} | training)
+    spec = TrainingSpec.model_validate(
+        {"mixed_precision": False, "max_tokens": 48, "prompt": {"virtual_tokens": 4}} | training
+    )
     base = find_base(str(base_folder))
     experiment = Experiment(model=base.name, methods=(method,), training=spec)
     return tune(TuningJob(experiment, method, base, dataset, "mark"), folder, lambda *_: None)
@@ -82,11 +85,29 @@ def test_the_record_tells_what_happened(tuned: Callable[..., Any], family: str, 
     assert record.samples_per_s == pytest.approx(2 * 180 / record.training_s)
     steps = 2 * -(-180 // record.hyper_parameters["batch_size"])
     assert 0 < record.step_ms_p50 * steps / 1000 < 2 * record.training_s
+    assert record.step_ms_p50 <= record.step_ms_p95
+    assert record.training_s == pytest.approx(sum(epoch.duration_s for epoch in record.epochs))
+    assert record.final_loss == record.epochs[-1].train_loss
     assert record.peak_memory_bytes >= record.baseline_memory_bytes > 0
+    assert (record.peak_pss_bytes or 0) >= (record.baseline_pss_bytes or 0) > 0
     assert (record.peak_gpu_memory_bytes is None) == (not torch.cuda.is_available())
+    assert (record.energy_joules is None) == record.energy_source.startswith("no counter")
+    assert record.predicted_memory is not None
+    assert record.predicted_memory.total > 4 * record.total_parameters / 8
+    assert (record.resumed_at_steps, record.unstable_steps, record.tracker) == ((), (), "none")
     logits = load_file(done.folder / "trained_logits.safetensors")["logits"]
     assert logits.shape == (61, 3)
     assert score(done.dataset.test.labels, logits) == record.scores
+
+
+@pytest.mark.parametrize("method", ["full", "prompt"])
+def test_tokens_are_real_ones(tuned: Callable[..., Any], method: str) -> None:
+    """Word by word, between [CLS] and [SEP] and cut at 48: no padding, no virtual tokens."""
+    done = tuned("bert", method)
+    tokenizer = load_tokenizer(done.base)
+    lengths = [2 + sum(len(tokenizer.tokenize(word)) for word in text.split()) for text in done.dataset.train.texts]
+    tokens = sum(min(length, 48) for length in lengths)
+    assert done.record.tokens_per_s * done.record.training_s == pytest.approx(2 * tokens)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +115,12 @@ def test_the_record_tells_what_happened(tuned: Callable[..., Any], family: str, 
     [
         ("full", "full", {"batch_size": 16}),
         ("lora", "lora-r8", {"batch_size": 8, "rank": 8, "alpha": 16, "dropout": 0.1}),
-        ("prompt", "prompt-p4", {"batch_size": 8, "virtual_tokens": 4}),
+        ("prompt", "prompt-p4", {"batch_size": 8, "virtual_tokens": 4, "start": "vocabulary"}),
         (
             "stacked",
             "stacked-r8-p4",
-            {"batch_size": 8, "rank": 8, "alpha": 16, "dropout": 0.1, "virtual_tokens": 4, "bits": 4,
+            {"batch_size": 8, "rank": 8, "alpha": 16, "dropout": 0.1, "virtual_tokens": 4,
+             "start": "vocabulary", "bits": 4,
              "quantisation": "nf4, double"},
         ),
     ],
@@ -171,7 +193,7 @@ def test_texts_are_cut_to_what_positions_are_left_beside_virtual_tokens(
         len(ids) for ids in load_tokenizer(find_base(str(tiny_bases["bert"])))(list(few.test.texts))["input_ids"]
     ]
     assert max(lengths) > 30
-    record = _tune(tiny_bases["bert"], few, tmp_path, "prompt", epochs=1, max_tokens=128, virtual_tokens=44)
+    record = _tune(tiny_bases["bert"], few, tmp_path, "prompt", epochs=1, max_tokens=128, prompt={"virtual_tokens": 44})
     assert record.mean_tokens == pytest.approx(np.mean([min(length, 20) for length in lengths]))
 
 
@@ -179,7 +201,7 @@ def test_more_virtual_tokens_than_positions_is_one_line(
     tiny_bases: dict[str, Path], toy_dataset: Dataset, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="100 virtual tokens leave no room") as refusal:
-        _tune(tiny_bases["bert"], toy_dataset, tmp_path, "prompt", virtual_tokens=100)
+        _tune(tiny_bases["bert"], toy_dataset, tmp_path, "prompt", prompt={"virtual_tokens": 100})
     assert "\n" not in str(refusal.value)
 
 
@@ -188,6 +210,16 @@ def test_a_model_that_diverged_is_refused(tiny_bases: dict[str, Path], toy_datas
         _tune(tiny_bases["bert"], toy_dataset, tmp_path, epochs=2, learning_rate=1e30)
     assert "\n" not in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_compiler_compile_is_one_line(
+    tiny_bases: dict[str, Path], toy_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match=r"--compile needs a C\+\+ compiler and none was found") as refusal:
+        _tune(tiny_bases["bert"], toy_dataset, tmp_path, compile=True)
+    assert "\n" not in str(refusal.value)
 
 
 def test_progress_counts_steps_and_tells_the_accuracy(

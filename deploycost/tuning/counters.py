@@ -1,0 +1,268 @@
+"""Counters of the machine while it trains: proportional memory, GPU memory by the driver, and energy.
+
+They are sampled in a thread, five times a second. Proportional memory is the dear one: `/proc/self/smaps_rollup` walks
+every page, 10 to 30 ms of CPU time for each GB. So it is read only when resident memory, which the kernel counts anyway
+and tells in a tenth of a millisecond, stands higher than at all readings before: a dozen times or so in a training. The
+kernel's own high-water mark stands beside the samples, as it misses no peak between two of them.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import Any, Protocol
+
+import pynvml
+import torch
+
+from deploycost.units import MIB
+
+INTERVAL_S = 0.2
+# A new height of resident memory that is worth a look.
+_NOTABLE_BYTES = 1 * MIB
+NO_COUNTER = "no counter"
+_ROLLUP = Path("/proc/self/smaps_rollup")
+_POWERCAP = Path("/sys/class/powercap")
+_MICROJOULES_PER_JOULE, _MILLIJOULES_PER_JOULE = 1_000_000, 1_000
+
+
+def resident_memory_bytes() -> int:
+    """Memory of this process that is in RAM now."""
+    return _status_bytes("VmRSS") or peak_memory_bytes()
+
+
+def peak_memory_bytes() -> int:
+    """The most memory of this process that has ever been in RAM.
+
+    From the kernel's own high-water mark, which no sampling can miss. `ru_maxrss` is the fallback: on Linux it would
+    count the parent's memory too, as it survives `exec`.
+    """
+    mark = _status_bytes("VmHWM")
+    if mark:
+        return mark
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _status_bytes(field: str) -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def proportional_memory_bytes() -> int | None:
+    """Proportional set size of this process: its own pages, and its share of those it has in common; None if untold."""
+    try:
+        rollup = _ROLLUP.read_text(encoding="ascii")
+    except OSError:
+        return None
+    return next(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
+
+
+class EnergyMeter(Protocol):
+    """A counter of energy that only rises."""
+
+    @property
+    def source(self) -> str:
+        """What is counted, and by whom."""
+        ...
+
+    def spent_joules(self) -> float:
+        """Energy since the last call; since it was made at the first."""
+        ...
+
+
+class GpuEnergy:
+    """Energy of the whole GPU since its driver was loaded, as NVML counts it."""
+
+    source = "NVML, the whole GPU"
+
+    def __init__(self, gpu: GpuDriver) -> None:
+        self._gpu = gpu
+        self._last = gpu.energy_millijoules()
+
+    def spent_joules(self) -> float:
+        """Energy since the last call."""
+        reading = self._gpu.energy_millijoules()
+        spent, self._last = reading - self._last, reading
+        return spent / _MILLIJOULES_PER_JOULE
+
+
+class PackageEnergy:
+    """Energy of the processor packages, as RAPL counts it; its counters start anew when they are full."""
+
+    source = "RAPL, processor packages"
+
+    def __init__(self, domains: list[Path]) -> None:
+        self._domains = domains
+        self._ranges = [int((domain / "max_energy_range_uj").read_text()) for domain in domains]
+        self._last = self._readings()
+
+    def spent_joules(self) -> float:
+        """Energy since the last call, right as long as no counter filled up twice in between (minutes)."""
+        readings = self._readings()
+        spent = sum((now - before) % full for now, before, full in zip(readings, self._last, self._ranges, strict=True))
+        self._last = readings
+        return spent / _MICROJOULES_PER_JOULE
+
+    def _readings(self) -> list[int]:
+        return [int((domain / "energy_uj").read_text()) for domain in self._domains]
+
+
+class GpuDriver:
+    """What the driver tells of the first GPU.
+
+    Raises:
+        pynvml.NVMLError: there is no driver, or no GPU.
+    """
+
+    def __init__(self) -> None:
+        pynvml.nvmlInit()
+        self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+
+    def memory_bytes(self) -> int | None:
+        """GPU memory of this process, its context included; None where the driver does not tell."""
+        try:
+            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        except pynvml.NVMLError:
+            return None
+        own = [process for process in processes if process.pid == os.getpid()]
+        # In a container the driver counts processes by the host's numbers: one that is alone there must be this one.
+        (process,) = own or (processes if len(processes) == 1 else [None])
+        used = process.usedGpuMemory if process is not None else None
+        return int(used) if used is not None else None
+
+    def energy_millijoules(self) -> int:
+        """Energy since the driver was loaded.
+
+        Raises:
+            pynvml.NVMLError: the GPU has no such counter.
+        """
+        return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+
+
+def find_energy_meter(gpu: GpuDriver | None, powercap: Path = _POWERCAP) -> tuple[EnergyMeter | None, str]:
+    """The energy counter of what trains, and its source; without one, None and why."""
+    if gpu is not None:
+        try:
+            meter = GpuEnergy(gpu)
+        except pynvml.NVMLError:
+            return None, f"{NO_COUNTER} (the GPU has none)"
+        return meter, meter.source
+    # Names with a second colon are parts of a package, which would be counted twice.
+    domains = sorted(path for path in powercap.glob("intel-rapl:*") if path.name.count(":") == 1)
+    if not domains:
+        return None, NO_COUNTER
+    try:
+        packages = PackageEnergy(domains)
+    except PermissionError:
+        return None, f"{NO_COUNTER} that this user may read ({powercap}/intel-rapl:*/energy_uj)"
+    except (OSError, ValueError):
+        return None, NO_COUNTER
+    return packages, packages.source
+
+
+@dataclass
+class Readings:
+    """Memory and energy so far; baselines are of the process before the model was loaded.
+
+    By the kernel's mark, by samples, by torch's allocator and by the driver, in this order.
+    """
+
+    baseline_memory_bytes: int
+    peak_memory_bytes: int
+    baseline_pss_bytes: int | None
+    peak_pss_bytes: int | None
+    peak_gpu_memory_bytes: int | None = None
+    peak_gpu_nvml_bytes: int | None = None
+    energy_joules: float | None = None
+
+
+class Watch:
+    """Samples the counters in a thread while the context lasts, except while paused.
+
+    Make it before the model is loaded: the baselines are read then.
+    """
+
+    def __init__(self, *, gpu: bool, interval_s: float = INTERVAL_S) -> None:
+        self._gpu = GpuDriver() if gpu else None
+        self._meter, self.energy_source = find_energy_meter(self._gpu)
+        resident, proportional = resident_memory_bytes(), proportional_memory_bytes()
+        energy = None if self._meter is None else 0.0
+        self._highest_bytes = resident
+        self.readings = Readings(resident, resident, proportional, proportional, energy_joules=energy)
+        if gpu:
+            torch.cuda.reset_peak_memory_stats()
+        self._interval_s = interval_s
+        self._lock, self._stopped = Lock(), Event()
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Watch:
+        if self._meter is not None:
+            self._meter.spent_joules()  # what loading took is not training's
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._sample()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A time that is not training: nothing in it is sampled. The high-water marks know no pause."""
+        self._sample()
+        with self._lock:
+            yield
+            if self._meter is not None:
+                self._meter.spent_joules()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The readings so far."""
+        return vars(self.readings).copy()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from earlier readings: peaks are of all pieces of a training, baselines of the first."""
+        now, before = self.readings, Readings(**state)
+        before.peak_memory_bytes = max(before.peak_memory_bytes, now.peak_memory_bytes)
+        before.peak_pss_bytes = _larger(before.peak_pss_bytes, now.peak_pss_bytes)
+        if self._meter is None:
+            before.energy_joules = None
+        self.readings = before
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._interval_s):
+            self._sample()
+
+    def _sample(self) -> None:
+        with self._lock:
+            readings = self.readings
+            # The kernel brings its mark up to date now and then only, not at each reading.
+            readings.peak_memory_bytes = max(readings.peak_memory_bytes, peak_memory_bytes())
+            resident = resident_memory_bytes()
+            if resident > self._highest_bytes + _NOTABLE_BYTES:
+                self._highest_bytes = resident
+                readings.peak_pss_bytes = _larger(readings.peak_pss_bytes, proportional_memory_bytes())
+            if self._gpu is not None:
+                readings.peak_gpu_nvml_bytes = _larger(readings.peak_gpu_nvml_bytes, self._gpu.memory_bytes())
+                readings.peak_gpu_memory_bytes = _larger(
+                    readings.peak_gpu_memory_bytes, torch.cuda.max_memory_allocated()
+                )
+            if self._meter is not None and readings.energy_joules is not None:
+                readings.energy_joules += self._meter.spent_joules()
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    return max((value for value in (one, other) if value is not None), default=None)

@@ -1,0 +1,150 @@
+"""Counters of the machine: memory is the kernel's own figure, and energy comes only from a counter that is there."""
+
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pynvml
+import pytest
+
+from deploycost.tuning import counters
+from deploycost.tuning.counters import (
+    GpuDriver,
+    PackageEnergy,
+    Watch,
+    find_energy_meter,
+    peak_memory_bytes,
+    resident_memory_bytes,
+)
+from deploycost.units import MIB
+
+
+def test_the_peak_stays_after_memory_was_given_back() -> None:
+    before = resident_memory_bytes()
+    assert 0 < before <= peak_memory_bytes()
+    block = np.ones(200 * MIB, dtype=np.uint8)
+    assert resident_memory_bytes() >= before + 150 * MIB
+    del block
+    assert resident_memory_bytes() < before + 100 * MIB
+    assert peak_memory_bytes() >= before + 150 * MIB
+
+
+def test_samples_see_a_peak_but_for_one_in_a_pause() -> None:
+    watch = Watch(gpu=False, interval_s=0.01)
+    baseline = watch.readings.baseline_pss_bytes
+    assert baseline is not None
+    with watch:
+        with watch.paused():
+            hidden = np.ones(300 * MIB, dtype=np.uint8)
+            time.sleep(0.1)
+            del hidden
+        seen = np.ones(100 * MIB, dtype=np.uint8)
+        time.sleep(0.1)
+        del seen
+    peak = watch.readings.peak_pss_bytes
+    assert peak is not None
+    assert 90 * MIB < peak - baseline < 200 * MIB
+    assert watch.readings.peak_memory_bytes >= resident_memory_bytes()
+    assert watch.readings.peak_gpu_nvml_bytes is None
+
+
+def test_the_dear_counter_is_read_at_new_heights_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    look = counters.proportional_memory_bytes
+
+    def counted() -> int | None:
+        nonlocal looks
+        looks += 1
+        return look()
+
+    watch = Watch(gpu=False, interval_s=0.005)
+    monkeypatch.setattr(counters, "proportional_memory_bytes", counted)
+    with watch:
+        blocks = []
+        for _ in range(3):
+            blocks.append(np.ones(50 * MIB, dtype=np.uint8))
+            time.sleep(0.1)
+    assert 1 <= looks <= 12, "about sixty samples were taken"
+    baseline, peak = watch.readings.baseline_pss_bytes, watch.readings.peak_pss_bytes
+    assert baseline is not None
+    assert peak is not None
+    assert peak - baseline > 140 * MIB
+
+
+def test_peaks_of_all_pieces_count_and_the_first_baseline() -> None:
+    watch = Watch(gpu=False)
+    kept = watch.state_dict() | {"baseline_pss_bytes": 5, "peak_pss_bytes": 1 << 50, "peak_memory_bytes": 7}
+    watch.load_state_dict(kept)
+    assert watch.readings.baseline_pss_bytes == 5
+    assert watch.readings.peak_pss_bytes == 1 << 50
+    assert watch.readings.peak_memory_bytes > 7
+
+
+def _domain(powercap: Path, name: str, microjoules: int, full: int = 1_000_000) -> Path:
+    domain = powercap / name
+    domain.mkdir(parents=True)
+    (domain / "energy_uj").write_text(f"{microjoules}\n")
+    (domain / "max_energy_range_uj").write_text(f"{full}\n")
+    return domain
+
+
+def test_packages_are_added_and_a_full_counter_starts_anew(tmp_path: Path) -> None:
+    first, second = _domain(tmp_path, "intel-rapl:0", 100_000), _domain(tmp_path, "intel-rapl:1", 900_000)
+    _domain(tmp_path, "intel-rapl:0:0", 50_000)  # a part of package 0
+    meter, source = find_energy_meter(None, tmp_path)
+    assert isinstance(meter, PackageEnergy)
+    assert source == "RAPL, processor packages"
+    (first / "energy_uj").write_text("350000\n")
+    (second / "energy_uj").write_text("100000\n")
+    assert meter.spent_joules() == pytest.approx(0.25 + 0.2)
+    assert meter.spent_joules() == 0
+
+
+def test_without_a_counter_it_is_said(tmp_path: Path) -> None:
+    assert find_energy_meter(None, tmp_path) == (None, "no counter")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_counter_that_is_not_ours_to_read_is_said(tmp_path: Path) -> None:
+    (_domain(tmp_path, "intel-rapl:0", 1) / "energy_uj").chmod(0)
+    meter, why = find_energy_meter(None, tmp_path)
+    assert meter is None
+    assert why.startswith("no counter that this user may read")
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stands in for the driver of a GPU, which the machine of the tests need not have."""
+    told = SimpleNamespace(processes=[], millijoules=5_000)
+    answers: dict[str, Any] = {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetComputeRunningProcesses": lambda handle: told.processes,
+        "nvmlDeviceGetTotalEnergyConsumption": lambda handle: told.millijoules,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    return told
+
+
+def test_the_driver_counts_this_process_alone(driver: SimpleNamespace) -> None:
+    gpu = GpuDriver()
+    assert gpu.memory_bytes() is None
+    other, own = (SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in ((1, 7), (os.getpid(), 9)))
+    driver.processes = [other, own]
+    assert gpu.memory_bytes() == 9
+    driver.processes = [other]  # the only one there is this one, counted by the host
+    assert gpu.memory_bytes() == 7
+    driver.processes = [other, SimpleNamespace(pid=2, usedGpuMemory=8)]
+    assert gpu.memory_bytes() is None
+
+
+def test_the_energy_of_a_gpu_is_the_difference_of_its_counter(driver: SimpleNamespace) -> None:
+    meter, source = find_energy_meter(GpuDriver())
+    assert meter is not None
+    assert source == "NVML, the whole GPU"
+    driver.millijoules = 7_500
+    assert meter.spent_joules() == pytest.approx(2.5)
