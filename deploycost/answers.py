@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from deploycost.experiment import Experiment, QuoteSpec
 from deploycost.pipeline import variants_of
 from deploycost.projecting.cores import capacity_on
 from deploycost.projecting.evidence import with_records
-from deploycost.records import LoadRecord, Variant, read_record, write_record
+from deploycost.records import LoadRecord, ProfileRecord, TuningRecord, Variant, read_record, write_record
 from deploycost.verdicts import Policy, QuoteSheet, Recommendation, Return, Traffic
 from deploycost.workspace import Run, fingerprint, write_text
 from pricing.book import load_book
@@ -75,6 +75,29 @@ def known_variants(run: Run, record_paths: Sequence[Path] = ()) -> list[Variant]
     return with_records(variants, [read_record(path, LoadRecord) for path in record_paths])
 
 
+def tunings_of(run: Run) -> list[TuningRecord]:
+    """Every fine-tuning of a run, also those that nothing was exported from.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    return [read_record(path, TuningRecord) for path in run.record_paths("tuning.json")]
+
+
+def profiles_of(run: Run, tunings: Iterable[TuningRecord]) -> list[ProfileRecord]:
+    """The profiles of those of the fine-tunings whose steps were recorded under the same inputs.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    found = []
+    for tuning in tunings:
+        path = run.method_folder(tuning.slug) / "profile" / "profile.json"
+        if path.exists() and (record := read_record(path, ProfileRecord)).fingerprint == tuning.fingerprint:
+            found.append(record)
+    return found
+
+
 def quote_now(run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_ms: float) -> QuoteSheet:
     """Prices the variants with the present price book, and keeps the sheet with the price rows it used.
 
@@ -119,7 +142,7 @@ def make_report(run: Run, experiment: Experiment) -> tuple[list[Path], Answers]:
     Raises:
         UserError: nothing was built yet, or a record is damaged.
     """
-    from deploycost.reporting.content import ReportContent
+    from deploycost.reporting.content import ReportContent, tunings
     from deploycost.reporting.page import write_report
 
     variants = known_variants(run)
@@ -129,6 +152,7 @@ def make_report(run: Run, experiment: Experiment) -> tuple[list[Path], Answers]:
         run_name=run.name,
         experiment=experiment.model_dump(mode="json"),
         variants=tuple(variants),
+        profiles=tuple(profiles_of(run, tunings(variants))),
         sheet=answers.sheet,
         recommendation=answers.recommendation,
         no_recommendation_reason=answers.no_recommendation_reason,

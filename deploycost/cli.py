@@ -16,8 +16,10 @@ _COMMANDS = (
     ("build", "Fine-tune, merge, export, quantise and verify the variants of a run."),
     ("loadtest", "Find the capacity of variants over HTTP, with Locust."),
     ("quote", "Price variants on cloud machines: per million predictions and per month."),
-    ("recommend", "Say which variant to deploy on which machine, and why."),
+    ("recommend", "Say which variant to deploy on which machine, or which method to train by, and why."),
     ("report", "Write report.html, report.md and report.json from the records of a run."),
+    ("methods", "Explain every fine-tuning method: flags, memory on a base model, cost when served."),
+    ("study", "Repeat a study of the literature: a grid of methods and seeds, tables, figures, findings."),
     ("serve", "Serve one variant over HTTP until Ctrl-C."),
     ("doctor", "Say what this machine can do, and what is missing."),
 )

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # Names of a test split in order of preference; one whose labels are withheld (as GLUE's test) is passed over.
 TEST_SPLITS = ("test", "validation", "dev")
-# Names under which the literature knows data sets, and their ids on the hub.
-HUB_ALIASES = {"ag_news": "fancyzhx/ag_news"}
+# Names under which the literature knows data sets: their ids on the hub, and the column of their texts there.
+HUB_ALIASES = {"ag_news": ("fancyzhx/ag_news", "text"), "sst2": ("stanfordnlp/sst2", "sentence")}
 
 _SUFFIXES = (".parquet", ".csv", ".jsonl")
 # A source that ends like this is meant as a file, whether or not it can be read.
@@ -67,7 +67,10 @@ def find_dataset(spec: DatasetSpec) -> FoundDataset:
         return FoundDataset(path.stem, _read_split(path, spec))
     if _looks_like_path(spec.source, path):
         raise UserError(_missing(path))
-    return _from_hub(HUB_ALIASES.get(spec.source, spec.source), spec)
+    hub_id, text_column = HUB_ALIASES.get(spec.source, (spec.source, spec.text_column))
+    if spec.text_column != DatasetSpec().text_column:
+        text_column = spec.text_column  # the user's word goes over the alias's
+    return _from_hub(hub_id, spec.model_copy(update={"text_column": text_column}))
 
 
 def _looks_like_path(source: str, path: Path) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count, groupby
-from math import ceil, exp, floor, lgamma, log, sqrt
+from math import ceil, cos, exp, floor, lgamma, log, pi, sin, sqrt, tan
 from operator import itemgetter, mul
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 # A binomial count is farther than this many standard deviations from its mean with a chance below 1e-20.
 _TAIL_DEVIATIONS = 12
@@ -61,6 +61,26 @@ def wilson_interval(hits: int, trials: int, confidence: float = 0.95) -> tuple[f
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def student_t(degrees: int, confidence: float = 0.95) -> float:
+    """The two-sided quantile of Student's t: 12.71, 4.30 and 3.18 for 1, 2 and 3 degrees of freedom at 0.95.
+
+    By bisection of the finite series for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+    """
+    low, high = 0.0, pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within_angle(middle, degrees) < confidence else (low, middle)
+    return sqrt(degrees) * tan(low)
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """The interval of the mean of a few draws from a bell curve (Student, 1908), or None for fewer than two."""
+    if len(values) < 2:
+        return None
+    half = student_t(len(values) - 1, confidence) * stdev(values) / sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
 def isotonic(samples: Sequence[tuple[float, float, float]]) -> list[tuple[float, float]]:
     """The non-decreasing least-squares fit of (x, y, weight) samples: each distinct x with its fitted y, in order.
 
@@ -80,3 +100,14 @@ def isotonic(samples: Sequence[tuple[float, float, float]]) -> list[tuple[float,
 def _binomial(hits: int, trials: int, chance: float) -> float:
     logs = lgamma(trials + 1) - lgamma(hits + 1) - lgamma(trials - hits + 1)
     return exp(logs + hits * log(chance) + (trials - hits) * log(1 - chance))
+
+
+def _within_angle(angle: float, degrees: int) -> float:
+    """P(|T| < sqrt(degrees) tan(angle)) for Student's T."""
+    odd = degrees % 2
+    term = cos(angle) if odd else 1.0
+    series = 0.0
+    for power in range(odd, degrees - 1, 2):
+        series += term
+        term *= cos(angle) ** 2 * (power + 1) / (power + 2)
+    return 2 / pi * (angle + sin(angle) * series) if odd else sin(angle) * series

@@ -51,6 +51,11 @@ def percent(ratio: float | None, digits: int = 1) -> str:
     return UNKNOWN if ratio is None else f"{100 * ratio:.{digits}f} %"
 
 
+def points(ratio: float | None) -> str:
+    """A difference of ratios in percentage points: `0.76 points`, or `unknown`."""
+    return UNKNOWN if ratio is None else f"{100 * ratio:.2f} points"
+
+
 def milliseconds(value: float | None) -> str:
     """Milliseconds with three digits: `4.12 ms`, `412 ms`, or `unknown`."""
     return UNKNOWN if value is None else f"{value:.3g} ms" if value < 999.5 else f"{value:,.0f} ms"

@@ -1,4 +1,4 @@
-"""What the money questions are answered with: quote sheet, recommendation, return. Reports read nothing else."""
+"""What questions are answered with: quote sheet, recommendation, return, advice. Reports read nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from deploycost.records import FORMAT_VERSION, Figure, LoadRecord, Quote, Record
+from deploycost.records import FORMAT_VERSION, Figure, LoadRecord, Quote, Record, TrainingMemory
 from deploycost.units import HOURS_PER_MONTH
 
 NotReached = Literal["not reached"]
@@ -101,3 +101,79 @@ class Return(Record):
     roi_ratio: float | None
     break_even: BreakEven
     notes: tuple[str, ...]
+
+
+class MethodFacts(Record):
+    """One row of the table of methods: what it trains, with which settings, and what that takes on a base model.
+
+    `flags` are the method's own with the values they have, empty where nothing is set. `prompt_learning_rate` is of
+    virtual tokens, None where there are none.
+    """
+
+    method: str
+    summary: str
+    serving_cost: str
+    flags: dict[str, str]
+    batch_size: int
+    learning_rate: float
+    prompt_learning_rate: float | None
+    bits: int | None
+    trainable_parameters: int
+    head_parameters: int
+    predicted_memory: TrainingMemory
+
+
+class MethodOutlook(Record):
+    """What can be said of one method before it is trained.
+
+    `memory_bytes` is the peak of training over what the process holds before the model is loaded, with these
+    `batch_size` and `gradient_checkpointing`, which are `adapted` where those asked for do not fit.
+    `accuracy_drop` is the accuracy of full fine-tuning less the method's, `training_speed_ratio` its samples per
+    second over those of full, `serving_cost_ratio` the work of one request over that of full: 1 where what was
+    trained is folded into the weights. Each `..._source` says where its figure comes from.
+    """
+
+    method: str
+    slug: str
+    trainable_parameters: int
+    batch_size: int
+    gradient_checkpointing: bool
+    adapted: bool
+    fits: bool
+    memory_bytes: Figure
+    memory_source: str
+    accuracy_drop: Figure
+    accuracy_source: str
+    training_speed_ratio: Figure
+    training_source: str
+    serving_cost_ratio: Figure
+    serving_source: str
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether its accuracy against full was ever measured."""
+        return self.accuracy_drop.value is not None
+
+
+class MethodAdvice(Record):
+    """Which method to fine-tune with under a memory budget: the choice with its reasons, or why there is none.
+
+    `doubts` are what may turn out otherwise, `evidence` the studies whose figures were used.
+    """
+
+    format_version: int = FORMAT_VERSION
+    base_model: str
+    dataset: str | None
+    device: str
+    memory_budget_bytes: int
+    max_accuracy_drop: float
+    outlooks: tuple[MethodOutlook, ...]
+    choice: str | None
+    reason: str
+    doubts: tuple[str, ...]
+    evidence: tuple[str, ...]
+
+    @property
+    def chosen(self) -> MethodOutlook | None:
+        """The outlook of the method that was chosen."""
+        return next((outlook for outlook in self.outlooks if outlook.slug == self.choice), None)

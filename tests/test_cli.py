@@ -55,7 +55,7 @@ def test_light_commands_load_no_framework(arguments: list[str]) -> None:
 def test_help_names_every_command() -> None:
     told = run_cli("--help")
     assert told.returncode == 0
-    for command in ("run", "build", "loadtest", "quote", "recommend", "report", "serve", "prices", "doctor"):
+    for command in ("run", "build", "loadtest", "quote", "recommend", "report", "methods", "serve", "prices", "doctor"):
         assert command in told.stdout
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from deploycost.dataset import Dataset, LabelledTexts, load_dataset
+from deploycost.dataset_source import find_dataset
 from deploycost.errors import UserError
 from deploycost.experiment import DatasetSpec
 
@@ -423,6 +424,25 @@ def test_hub_data_set_is_loaded_and_then_works_offline(hub_url: str, tmp_path: P
     assert _load_from_hub("me/tiny", hub_url, tmp_path / "cache") == expected
     assert _load_from_hub("me/tiny", hub_url, tmp_path / "cache", HF_HUB_OFFLINE="1") == expected
     assert "cannot load data set 'me/other' from the hub" in _load_from_hub("me/other", hub_url, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("spec", "asked"),
+    [
+        (DatasetSpec(source="sst2"), ("stanfordnlp/sst2", "sentence")),
+        (DatasetSpec(source="sst2", text_column="phrase"), ("stanfordnlp/sst2", "phrase")),
+        (DatasetSpec(source="ag_news"), ("fancyzhx/ag_news", "text")),
+        (DatasetSpec(source="me/tiny", text_column="body"), ("me/tiny", "body")),
+    ],
+)
+def test_names_of_the_literature_stand_for_a_hub_id_and_its_column(
+    spec: DatasetSpec, asked: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str]] = []
+    answer = lambda hub_id, spec: seen.append((hub_id, spec.text_column))  # noqa: E731
+    monkeypatch.setattr("deploycost.dataset_source._from_hub", answer)
+    find_dataset(spec)
+    assert seen == [asked]
 
 
 def test_hub_out_of_reach_says_so_at_once_and_names_the_embedded_default(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """Statistics against figures worked out by hand or by summing the binomial distribution outright."""
 
 import itertools
-from math import comb
+from math import comb, sqrt
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploycost.stats import isotonic, minimum_samples, quantile_ranks, wilson_interval
+from deploycost.stats import isotonic, mean_interval, minimum_samples, quantile_ranks, student_t, wilson_interval
 
 
 @pytest.mark.parametrize(("quantile", "samples"), [(0.5, 8), (0.9, 46), (0.95, 93), (0.99, 473)])
@@ -76,3 +76,28 @@ def test_isotonic_never_falls_and_keeps_the_mean(samples: list[tuple[float, floa
     assert all(b >= a - 1e-9 for a, b in itertools.pairwise(values))
     weights = {x: sum(w for at, _, w in samples if at == x) for x, _ in fit}
     assert sum(y * weights[x] for x, y in fit) == pytest.approx(sum(y * w for _, y, w in samples))
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"), [(1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622), (30, 2.0423)]
+)
+def test_students_t_is_as_in_the_printed_tables(degrees: int, quantile: float) -> None:
+    assert student_t(degrees) == pytest.approx(quantile, abs=5e-5)
+
+
+def test_students_t_of_one_degree_is_the_cauchy_distribution() -> None:
+    assert student_t(1, confidence=0.5) == pytest.approx(1.0)  # half of a Cauchy draw lies within 1 of the middle
+
+
+def test_the_interval_of_a_mean_by_hand() -> None:
+    # Mean 4, standard deviation 2, three draws: 4.3027 x 2 / sqrt(3) on either side.
+    low, high = mean_interval([2.0, 4.0, 6.0]) or (0.0, 0.0)
+    assert (low, high) == pytest.approx((4 - 4.302653 * 2 / sqrt(3), 4 + 4.302653 * 2 / sqrt(3)), abs=1e-5)
+    assert mean_interval([1.0]) is None
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8), st.floats(-1e3, 1e3))
+def test_the_interval_moves_with_its_values(values: list[float], shift: float) -> None:
+    low, high = mean_interval(values) or (0.0, 0.0)
+    moved_low, moved_high = mean_interval([value + shift for value in values]) or (0.0, 0.0)
+    assert (moved_low - shift, moved_high - shift) == pytest.approx((low, high), abs=1e-6)

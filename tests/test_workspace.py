@@ -132,6 +132,15 @@ def test_a_killed_writer_leaves_the_run_free_and_its_leftovers_are_cleared(
         assert (run.folder / "full" / "tuning.json").read_text() == "kept"
 
 
+def test_checkpoints_of_a_killed_training_are_no_leftovers(run: Run) -> None:
+    kept = run.checkpoints_folder("full") / "step-3" / "checkpoint.json"
+    write_text(kept, "{}")
+    write_text(run.checkpoints_folder("full") / ".unfinished-x" / "checkpoint.json", "{}")
+    assert run.cache_folder == run.folder.parent / ".cache"
+    with run.locked():
+        assert [path for path in run.checkpoints_folder("full").rglob("*") if path.is_file()] == [kept]
+
+
 def test_the_lock_is_free_again_after_use_and_after_an_error(run: Run) -> None:
     with pytest.raises(ZeroDivisionError), run.locked():
         raise ZeroDivisionError

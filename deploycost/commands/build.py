@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from deploycost import pipeline
+from deploycost import answers, pipeline
 from deploycost.commands.options import BuildFlags, Place, asked
 from deploycost.commands.output import say, show, show_json, width
 from deploycost.errors import NoAnswer
 from deploycost.records import Variant
-from deploycost.reporting.tables import artifacts_table, methods_table
+from deploycost.reporting.tables import artifacts_table, methods_table, training_tables
 from deploycost.workspace import DEFAULT_RUN_NAME, Run, new_run
 
 
@@ -36,10 +36,13 @@ def build(
         refused = pipeline.build(run, wanted, material, say)
         slugs = {whole.method_slug(method) for method in wanted.methods}
         built = [variant for variant in pipeline.variants_of(run) if variant.tuning.slug in slugs]
+        tunings = [tuning for tuning in answers.tunings_of(run) if tuning.slug in slugs]
     if json:
-        show_json({"variants": [as_json(run, variant) for variant in built]})
-    elif built:
-        show(methods_table(tuple(built), None, width()), artifacts_table(built, width()))
+        trainings = [tuning.model_dump(mode="json") for tuning in tunings]
+        show_json({"variants": [as_json(run, variant) for variant in built], "trainings": trainings})
+    else:
+        served = [methods_table(tuple(built), None, width()), artifacts_table(built, width())] if built else []
+        show(*served[:1], *training_tables(tunings, answers.profiles_of(run, tunings), width()), *served[1:])
     if refused:
         raise NoAnswer("; ".join(refused))
     return 0

@@ -1,24 +1,49 @@
-"""`deploycost recommend`: which variant to deploy where, and why."""
+"""`deploycost recommend`: which variant to deploy where; or, under a memory budget, which method to train by."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from deploycost import answers
+from deploycost import advice, answers
 from deploycost.commands.options import Place, PriceFlags, asked
 from deploycost.commands.output import show, show_json, warn, width
-from deploycost.errors import NoAnswer
-from deploycost.reporting.tables import answer_panel, returns_table
+from deploycost.errors import NoAnswer, UserError
+from deploycost.experiment import EMBEDDED_MODEL, Experiment, make_experiment
+from deploycost.projecting.method_choice import advise
+from deploycost.reporting.tables import advice_panel, answer_panel, outlooks_table, returns_table
+from deploycost.verdicts import MethodAdvice
 from deploycost.workspace import open_run
+
+_MODEL_HELP = "Hub id, local folder, or minilm. Default: of the newest run or study, else minilm."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class MethodFlags:
+    """The question which method to train by, which a memory budget asks."""
+
+    memory_budget: Annotated[
+        str | None, Parameter(help="Choose a method before training that trains within it, as in 4GiB.")
+    ] = None
+    model: Annotated[str | None, Parameter(help=f"With --memory-budget: {_MODEL_HELP}")] = None
+    dataset: Annotated[
+        str | None, Parameter(help="With --memory-budget: what is trained on, to find studies of the same texts.")
+    ] = None
+    device: Annotated[
+        str | None,
+        Parameter(help="With --memory-budget: cpu, cuda or an accelerator such as T4. Default: this machine's."),
+    ] = None
 
 
 def recommend(
     *,
     place: Place | None = None,
     price: PriceFlags | None = None,
+    method: MethodFlags | None = None,
     record: Annotated[
         tuple[Path, ...], Parameter(help="load.json that 'deploycost loadtest' made on another machine.")
     ] = (),
@@ -26,11 +51,16 @@ def recommend(
 ) -> int:
     """Recommend the cheapest variant and machine that keep accuracy, latency and memory, and say what it returns.
 
+    With --memory-budget: recommend a method before anything is trained, from the memory model and the kept studies.
     Exit code 1 where none fits.
 
-    Example: deploycost recommend --cloud aws,gcp --max-accuracy-drop 0.02
+    Examples: deploycost recommend --cloud aws,gcp --max-accuracy-drop 0.02
+    deploycost recommend --memory-budget 4GiB --model minilm
     """
-    place = place or Place()
+    place, price, method = place or Place(), price or PriceFlags(), method or MethodFlags()
+    if method.memory_budget is not None:
+        return _recommend_method(place, method, price.max_accuracy_drop, json=json)
+    _refuse_alone(method)
     run = open_run(place.runs_dir, place.run)
     wanted = asked(run, None, price)
     variants = answers.known_variants(run, record)
@@ -44,3 +74,50 @@ def recommend(
     show(answer_panel(known.recommendation), returns_table(known.returns, width()))
     warn([*known.warnings, *sheet.warnings])
     return 0
+
+
+def _refuse_alone(method: MethodFlags) -> None:
+    given = [f"--{name}" for name in ("model", "dataset", "device") if getattr(method, name) is not None]
+    if given:
+        raise UserError(f"{', '.join(given)}: only with --memory-budget, which asks for a method, as in 4GiB")
+
+
+def _recommend_method(place: Place, method: MethodFlags, max_accuracy_drop: float | None, *, json: bool) -> int:
+    studies = advice.known_studies(place.runs_dir)
+    usual = advice.usual_experiment(place.runs_dir, place.run)
+    dataset_is_known = usual is not None or method.dataset is not None
+    experiment = _changed(usual or Experiment(model=EMBEDDED_MODEL), method, max_accuracy_drop)
+    device = advice.training_device(method.device)
+    told = advise(advice.method_question(experiment, device, dataset_is_known=dataset_is_known), studies)
+    command = _training_command(told, experiment)
+    if json:
+        show_json(told.model_dump(mode="json") | {"command": command})
+    else:
+        show(advice_panel(told, command), outlooks_table(told, width()))
+    if told.choice is None:
+        raise NoAnswer(told.reason)
+    return 0
+
+
+def _changed(experiment: Experiment, method: MethodFlags, max_accuracy_drop: float | None) -> Experiment:
+    content = experiment.model_dump(mode="json")
+    content["training"]["dynamic"]["memory_budget"] = method.memory_budget
+    if method.model is not None:
+        content["model"] = method.model
+    if method.dataset is not None:
+        content["dataset"]["source"] = method.dataset
+    if max_accuracy_drop is not None:
+        content["quote"]["max_accuracy_drop"] = max_accuracy_drop
+    return make_experiment(content)
+
+
+def _training_command(told: MethodAdvice, experiment: Experiment) -> str:
+    chosen = told.chosen
+    if chosen is None:
+        return ""
+    command = f"deploycost build --method {chosen.method} --model {experiment.model}"
+    command += f" --dataset {experiment.dataset.source if told.dataset is not None else 'YOUR_TEXTS'}"
+    if chosen.adapted:
+        command += f" --batch-size {chosen.batch_size}"
+        command += " --gradient-checkpointing" if chosen.gradient_checkpointing else ""
+    return command

@@ -11,7 +11,14 @@ from deploycost import answers, pipeline
 from deploycost.commands.options import BuildFlags, LoadFlags, Place, PriceFlags, asked
 from deploycost.commands.output import say, show, show_json, warn, width
 from deploycost.errors import NoAnswer
-from deploycost.reporting.tables import answer_panel, artifacts_table, methods_table, quotes_table, returns_table
+from deploycost.reporting.tables import (
+    answer_panel,
+    artifacts_table,
+    methods_table,
+    quotes_table,
+    returns_table,
+    training_tables,
+)
 from deploycost.workspace import DEFAULT_RUN_NAME, new_run
 
 
@@ -41,12 +48,13 @@ def run(
         bench = pipeline.load_bench(material.dataset, wanted.training.seed)
         pipeline.load_test(folder, whole, found, bench, say)
         files, known = answers.make_report(folder, whole)
-    variants = tuple(pipeline.variants_of(folder))
+    variants, tunings = tuple(pipeline.variants_of(folder)), answers.tunings_of(folder)
     if json:
         show_json(known.as_json())
     else:
         show(
             methods_table(variants, known.sheet, width()),
+            *training_tables(tunings, answers.profiles_of(folder, tunings), width()),
             artifacts_table(variants, width()),
             quotes_table(known.sheet, width()),
             *([returns_table(known.returns, width())] if known.returns else []),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,15 +16,39 @@ from deploycost.errors import UserError, unknown_name
 from deploycost.workspace import open_run
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Pressure:
+    """How the endpoint shares its work out, and how long a request may wait."""
+
+    workers: Annotated[int, Parameter(help="Processes that answer; workers x threads should not exceed cores.")] = 1
+    threads: Annotated[int, Parameter(help="Cores that one engine may use.")] = 1
+    max_batch: Annotated[int, Parameter(help="Most texts computed together.")] = 8
+    batch_window_ms: Annotated[float, Parameter(help="How long texts that have company wait for more of it.")] = 0.0
+    deadline_ms: Annotated[int, Parameter(help="How long a request without X-Deadline-Ms waits for its turn.")] = 1000
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Doors:
+    """Who may come in, and over which wire."""
+
+    api_key_file: Annotated[Path | None, Parameter(help="Keys that open the endpoint, one a line.")] = None
+    tls_cert: Annotated[Path | None, Parameter(help="Certificate chain in PEM; serves HTTPS.")] = None
+    tls_key: Annotated[Path | None, Parameter(help="Its key in PEM.")] = None
+
+
 def serve(
     variant: Annotated[str, Parameter(help="Name such as lora-r8.onnx-int8.")],
     *,
     place: Place | None = None,
     host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="Port to listen on; 0 takes a free one.")] = 8000,
-    threads: Annotated[int, Parameter(help="Cores that the engine may use.")] = 1,
+    pressure: Pressure | None = None,
+    doors: Doors | None = None,
 ) -> int:
-    """Serve one variant over HTTP until Ctrl-C: POST /predict, GET /healthz, /readyz, /metadata.
+    """Serve one variant over HTTP until Ctrl-C: POST /predict, the Open Inference Protocol under /v2, GET /healthz,
+    /readyz, /metadata, /metrics, /openapi.json.
 
     Example: deploycost serve lora-r8.onnx-int8 --port 8000
     """
@@ -33,10 +59,18 @@ def serve(
         raise UserError(f"run {run.name!r} holds no finished variant; build one with 'deploycost build'")
     if variant not in bundles:
         raise unknown_name("variant", variant, bundles)
-    say(f"try: curl -s http://{host}:{port}/predict -d '{{\"text\": \"…\"}}' -H 'content-type: application/json'")
-    options = {"--bundle": bundles[variant], "--host": host, "--port": port, "--threads": threads}
+    pressure, doors = pressure or Pressure(), doors or Doors()
+    scheme = "https" if doors.tls_cert else "http"
+    say(f"try: curl -s {scheme}://{host}:{port}/predict -d '{{\"text\": \"…\"}}' -H 'content-type: application/json'")
+    options = {"--bundle": bundles[variant], "--host": host, "--port": port, **_flags(pressure), **_flags(doors)}
     _become([sys.executable, "-m", "serving", *(str(part) for pair in options.items() for part in pair)])
     return 0
+
+
+def _flags(options: Pressure | Doors) -> dict[str, object]:
+    """The endpoint's own options for those that are set; they bear the same names."""
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    return {f"--{name.replace('_', '-')}": value for name, value in values.items() if value is not None}
 
 
 def _become(program: list[str]) -> None:

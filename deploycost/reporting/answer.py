@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from deploycost.records import Figure, Quote
 from deploycost.reporting.grids import machine_name
-from deploycost.units import UNKNOWN, milliseconds, percent, rate, usd
-from deploycost.verdicts import Recommendation
+from deploycost.reporting.method_grids import settings_text
+from deploycost.units import UNKNOWN, bytes_text, milliseconds, percent, points, rate, usd
+from deploycost.verdicts import MethodAdvice, Recommendation
 
 _DOUBTS = {
     True: "",
@@ -42,6 +44,35 @@ def answer(recommendation: Recommendation | None, no_recommendation_reason: str)
         reason=recommendation.reason,
         cautions=tuple(cautions),
     )
+
+
+def method_answer(advice: MethodAdvice, command: str) -> Answer:
+    """The method that was chosen put into words, with the command that trains by it, or why there is none."""
+    chosen = advice.chosen
+    if chosen is None:
+        return Answer("No method", "", (), advice.reason)
+    facts = (
+        ("Settings", settings_text(chosen)),
+        ("Memory", _figure_text(chosen.memory_bytes, bytes_text, chosen.memory_source)),
+        ("Accuracy lost to full", _figure_text(chosen.accuracy_drop, points, chosen.accuracy_source)),
+        ("Training speed", _figure_text(chosen.training_speed_ratio, _times_full, chosen.training_source)),
+        ("Cost of a request", _figure_text(chosen.serving_cost_ratio, _times_full, chosen.serving_source)),
+        ("Trained parameters", f"{chosen.trainable_parameters:,}"),
+        ("Train it", command),
+    )
+    return Answer(f"Fine-tune with {chosen.slug}", "", facts, advice.reason, advice.doubts)
+
+
+def _figure_text(figure: Figure, write: Callable[[float | None], str], source: str) -> str:
+    if figure.value is None:
+        return f"{UNKNOWN}: {source}"
+    ends = (figure.low, figure.high)
+    spread = f"{write(figure.low)} to {write(figure.high)}, " if None not in ends and figure.low != figure.high else ""
+    return f"{write(figure.value)} ({spread}{figure.basis}: {source})"
+
+
+def _times_full(ratio: float | None) -> str:
+    return UNKNOWN if ratio is None else f"{ratio:.2f} x full"
 
 
 def price_text(figure: Figure) -> str:

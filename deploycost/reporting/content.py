@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from deploycost.records import FORMAT_VERSION, LoadRecord, Quote, Record, TuningRecord, Variant
+from deploycost.records import FORMAT_VERSION, LoadRecord, ProfileRecord, Quote, Record, TuningRecord, Variant
 from deploycost.verdicts import QuoteSheet, Recommendation, Return
 
 NO_QUOTES = "nothing was priced yet: quote the variants first with 'deploycost quote'"
@@ -17,14 +18,15 @@ GENERATED_WARNING = (
 class ReportContent(Record):
     """What `report.json` holds, and what the page is drawn from.
 
-    Either `recommendation` is given or `no_recommendation_reason` says why there is none. `commands` are those that
-    repeat the run, in order.
+    Either `recommendation` is given or `no_recommendation_reason` says why there is none. `profiles` are of those
+    methods whose steps were profiled. `commands` are those that repeat the run, in order.
     """
 
     format_version: int = FORMAT_VERSION
     run_name: str
     experiment: dict[str, Any]
     variants: tuple[Variant, ...]
+    profiles: tuple[ProfileRecord, ...] = ()
     sheet: QuoteSheet | None = None
     recommendation: Recommendation | None = None
     no_recommendation_reason: str = NO_QUOTES
@@ -48,7 +50,7 @@ class ReportContent(Record):
         return next((variant for variant in self.variants if variant.name == name), None)
 
 
-def tunings(variants: tuple[Variant, ...]) -> tuple[TuningRecord, ...]:
+def tunings(variants: Sequence[Variant]) -> tuple[TuningRecord, ...]:
     """Each fine-tuned model once, in the order of its first artifact."""
     return tuple({variant.tuning.slug: variant.tuning for variant in variants}.values())
 
@@ -56,6 +58,18 @@ def tunings(variants: tuple[Variant, ...]) -> tuple[TuningRecord, ...]:
 def peak_training_bytes(tuning: TuningRecord) -> int:
     """Peak memory of training: that of the GPU where there was one, else that of the process."""
     return tuning.peak_memory_bytes if tuning.peak_gpu_memory_bytes is None else tuning.peak_gpu_memory_bytes
+
+
+def predictable_peak_bytes(tuning: TuningRecord) -> int:
+    """What the memory model predicts, as measured: the GPU allocator's peak, else the process's over its start.
+
+    Of the process proportional memory where it was sampled, else resident memory.
+    """
+    if tuning.peak_gpu_memory_bytes is not None:
+        return tuning.peak_gpu_memory_bytes
+    if tuning.peak_pss_bytes is not None and tuning.baseline_pss_bytes is not None:
+        return tuning.peak_pss_bytes - tuning.baseline_pss_bytes
+    return tuning.peak_memory_bytes - tuning.baseline_memory_bytes
 
 
 def cheapest_quotes(content: ReportContent) -> list[Quote]:

@@ -25,7 +25,9 @@ from deploycost.reporting.content import (
     tunings,
 )
 from deploycost.reporting.figure_style import INK, MARKERS, PALETTE, STYLE
+from deploycost.reporting.heat_map import draw_heat_map
 from deploycost.reporting.placement import pareto_front, spread
+from deploycost.reporting.rank_grids import rank_map
 from deploycost.reporting.svg import inline_svg
 from deploycost.reporting.wording import number
 from deploycost.units import MIB, bytes_text, percent, seconds_text, usd
@@ -57,6 +59,7 @@ def pictures(content: ReportContent) -> tuple[Picture, ...]:
         _draw_memory(loads[:_BARS_SHOWN], models),
         _draw_epochs([model for model in models if model.epochs]),
         _draw_training_time(models),
+        *(_draw_ranks(model) for model in models),
     )
     return tuple(picture for picture in drawn if picture)
 
@@ -189,6 +192,20 @@ def _draw_training_time(models: Sequence[TuningRecord]) -> Picture | None:
     told = "; ".join(f"{model.slug} {seconds_text(model.training_s)}" for model in models)
     caption = "Training time by method, on the machine named below."
     return Picture("training", _svg("training", 0.9 + 0.3 * len(models), draw), caption, f"Bar chart: {told}.")
+
+
+def _draw_ranks(model: TuningRecord) -> Picture | None:
+    if model.ranks is None or not model.ranks.decisions:
+        return None
+    ranks = rank_map(model.ranks)
+    name = f"ranks-{model.slug}"
+    ends = "; ".join(f"{name} {row[0]} to {row[-1]}" for name, row in zip(ranks.matrices, ranks.ranks, strict=True))
+    return Picture(
+        name,
+        _svg(name, 1.4 + 0.22 * len(ranks.matrices), lambda drawing: draw_heat_map(drawing, ranks)),
+        f"Ranks of {model.slug} by matrix and training step, at each step that changed one.",
+        f"Heat map. Rank of each matrix at the start and at the end: {ends}.",
+    )
 
 
 def _svg(name: str, height_in: float, draw: Callable[[Drawing], None]) -> str:

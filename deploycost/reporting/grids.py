@@ -26,6 +26,9 @@ PLANNED_LOAD_RATIO = 0.7
 _GENERATED_NOTE = "Generated data: the accuracy says nothing about your task."
 _GB = 1e9
 _NOT_CERTIFIED_MARK = "!"
+# Of the reasons why capacities are unknown, and of the machines of each: a note is to be read, not searched.
+_REASONS_TOLD = 6
+_MACHINES_NAMED = 3
 
 _METHOD_COLUMNS = (
     Column("method", text=True),
@@ -112,9 +115,13 @@ def load_curve(load: LoadRecord) -> Grid:
 
 
 def quotes(sheet: QuoteSheet, limit: int | None = SHOWN_QUOTES) -> Grid:
-    """The first `limit` quotes (None for all) in the order of the sheet: cheapest as planned first."""
-    shown = sheet.quotes[:limit]
-    hidden = len(sheet.quotes) - len(shown)
+    """The first `limit` quotes in the order of the sheet, cheapest as planned first; None for all of them.
+
+    With a limit, quotes without a known capacity are no rows but a note for each reason.
+    """
+    known = sheet.quotes if limit is None else [q for q in sheet.quotes if q.capacity_rps.value is not None]
+    shown = known[:limit]
+    hidden = len(known) - len(shown)
     traffic, policy = sheet.traffic, sheet.policy
     notes = [
         f"{traffic.requests_per_month:,} requests a month, peak {number(traffic.peak_to_mean_ratio)} x mean; machines "
@@ -126,7 +133,9 @@ def quotes(sheet: QuoteSheet, limit: int | None = SHOWN_QUOTES) -> Grid:
     ]
     if hidden:
         notes.append(f"{hidden} more quotes are not shown: --all shows them, --json and report.json hold them.")
-    title = f"Quotes, cheapest of {len(sheet.quotes)} first" if sheet.quotes else "Quotes: none"
+    if limit is not None:
+        notes += _unknown_notes(sheet.quotes)
+    title = f"Quotes, cheapest of {len(known)} first" if known else "Quotes: none"
     rows = tuple(_quote_row(quote) for quote in shown)
     return Grid(title, _quote_columns(shown), rows, tuple(note for note in notes if note))
 
@@ -256,6 +265,34 @@ def _quote_row(quote: Quote) -> tuple[str, ...]:
         yes_no(quote.fits_memory),
         yes_no(quote.meets_slo),
     )
+
+
+def _unknown_notes(quotes: Sequence[Quote]) -> list[str]:
+    """One line for each reason why capacities are unknown, those of most quotes first."""
+    by_reason: dict[str, list[Quote]] = {}
+    for quote in quotes:
+        if quote.capacity_rps.value is None:
+            # What follows the first clause is what to do about it, in words of this one variant and machine.
+            reason = quote.capacity_reason.removeprefix("unknown: ").partition(";")[0]
+            by_reason.setdefault(reason, []).append(quote)
+    ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    notes = [_unknown_note(reason, concerned) for reason, concerned in ordered[:_REASONS_TOLD]]
+    rest = ordered[_REASONS_TOLD:]
+    if rest:
+        count = sum(len(concerned) for _, concerned in rest)
+        notes.append(f"{count} quotes unknown for {len(rest)} more reasons: 'deploycost quote --all' shows them.")
+    return notes
+
+
+def _unknown_note(reason: str, concerned: Sequence[Quote]) -> str:
+    machines = list(dict.fromkeys(machine_name(quote) for quote in concerned))
+    named = ", ".join(machines[:_MACHINES_NAMED]) + (", …" if len(machines) > _MACHINES_NAMED else "")
+    quotes, on = _counted(len(concerned), "quote"), _counted(len(machines), "machine")
+    return f"{quotes} on {on} unknown: {reason} ({named}); 'deploycost quote --all' says how to measure them."
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def _places(shown: Sequence[Quote]) -> str:

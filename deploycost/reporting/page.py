@@ -9,10 +9,10 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from deploycost.records import write_record
-from deploycost.reporting import evidence_grids, grids
+from deploycost.records import TuningRecord, write_record
+from deploycost.reporting import evidence_grids, grids, profile_grids, rank_grids, training_grids
 from deploycost.reporting.answer import Answer, answer
-from deploycost.reporting.content import GENERATED_WARNING, ReportContent
+from deploycost.reporting.content import GENERATED_WARNING, ReportContent, tunings
 from deploycost.reporting.figures import Picture, pictures
 from deploycost.reporting.grid import Grid
 from deploycost.reporting.workings import Working, assumptions, workings
@@ -32,6 +32,9 @@ class _Page:
     generated_warning: str
     quotes: Grid | None
     methods: Grid | None
+    training: Grid | None
+    training_details: tuple[Grid, ...]
+    profiles: tuple[Grid, ...]
     artifacts: Grid | None
     curves: tuple[Grid, ...]
     returns: Grid | None
@@ -77,6 +80,7 @@ def write_report(content: ReportContent, folder: Path) -> list[Path]:
 
 def _page(content: ReportContent) -> _Page:
     sheet, variants = content.sheet, content.variants
+    models = tunings(variants)
     loads = [variant.load for variant in variants if variant.load and variant.load.curve]
     return _Page(
         content=content,
@@ -84,6 +88,9 @@ def _page(content: ReportContent) -> _Page:
         generated_warning=GENERATED_WARNING if content.dataset_generated else "",
         quotes=grids.quotes(sheet, QUOTES_ON_PAGE) if sheet and sheet.quotes else None,
         methods=grids.methods(variants, sheet) if variants else None,
+        training=training_grids.training(models) if models else None,
+        training_details=_training_details(models),
+        profiles=profile_grids.tables(content.profiles),
         artifacts=grids.artifacts(variants) if variants else None,
         curves=tuple(grids.load_curve(load) for load in loads),
         returns=evidence_grids.returns(content.returns) if content.returns else None,
@@ -96,6 +103,12 @@ def _page(content: ReportContent) -> _Page:
         # The sheet's own warnings first: they are about the answer.
         warnings=tuple(dict.fromkeys([*(sheet.warnings if sheet else ()), *content.warnings])),
     )
+
+
+def _training_details(models: tuple[TuningRecord, ...]) -> tuple[Grid, ...]:
+    by_epoch = training_grids.epochs(models)
+    decided = (rank_grids.decisions(model, limit=None) for model in models if model.ranks is not None)
+    return (*((by_epoch,) if by_epoch.rows else ()), *decided)
 
 
 def _templates() -> Environment:

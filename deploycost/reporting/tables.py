@@ -14,11 +14,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from deploycost.records import LoadRecord, Variant
-from deploycost.reporting import evidence_grids, grids
-from deploycost.reporting.answer import answer
+from deploycost.records import LoadRecord, ProfileRecord, TuningRecord, Variant
+from deploycost.reporting import evidence_grids, grids, method_grids, profile_grids, rank_grids, training_grids
+from deploycost.reporting.answer import Answer, answer, method_answer
 from deploycost.reporting.grid import Grid
-from deploycost.verdicts import QuoteSheet, Recommendation, Return
+from deploycost.verdicts import MethodAdvice, MethodFacts, QuoteSheet, Recommendation, Return
 
 DEFAULT_WIDTH = 80
 _GAP = 2
@@ -44,6 +44,31 @@ def methods_table(variants: tuple[Variant, ...], sheet: QuoteSheet | None, width
     return draw(grids.methods(variants, sheet), width)
 
 
+def method_facts_table(facts: Sequence[MethodFacts], model: str, device: str, width: int = DEFAULT_WIDTH) -> Table:
+    """What every method trains, its flags, and what it takes to train and to serve."""
+    return draw(method_grids.facts(facts, model, device), width)
+
+
+def outlooks_table(advice: MethodAdvice, width: int = DEFAULT_WIDTH) -> Table:
+    """What is known of every method under a memory budget."""
+    return draw(method_grids.outlooks(advice), width)
+
+
+def advice_panel(advice: MethodAdvice, command: str) -> Panel:
+    """The method that was chosen in a few lines, with the command that trains by it, or why there is none."""
+    return _panel(method_answer(advice, command))
+
+
+def training_tables(
+    tunings: Sequence[TuningRecord], profiles: Sequence[ProfileRecord] = (), width: int = DEFAULT_WIDTH
+) -> list[Table]:
+    """What training took, the most telling rank decisions where ranks were decided, and profiles where there are."""
+    drawn = [training_grids.training(tunings)] if tunings else []
+    drawn += [rank_grids.decisions(tuning) for tuning in tunings if tuning.ranks is not None]
+    drawn += profile_grids.tables(profiles)
+    return [draw(grid, width) for grid in drawn]
+
+
 def artifacts_table(variants: Sequence[Variant], width: int = DEFAULT_WIDTH) -> Table:
     """Each artifact: accuracy, parity, size, capacity, latency, memory, certificate."""
     return draw(grids.artifacts(variants), width)
@@ -66,7 +91,10 @@ def returns_table(answers: Sequence[Return], width: int = DEFAULT_WIDTH) -> Tabl
 
 def answer_panel(recommendation: Recommendation | None, no_recommendation_reason: str = "") -> Panel:
     """The recommendation in a few lines, or the reason why there is none."""
-    told = answer(recommendation, no_recommendation_reason)
+    return _panel(answer(recommendation, no_recommendation_reason))
+
+
+def _panel(told: Answer) -> Panel:
     text = Text(told.headline, style="bold")
     for line in filter(None, (told.price, *(f"{label}: {value}" for label, value in told.facts))):
         text.append(f"\n{line}", style="not bold")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploycost.records import LoadRecord, Quote, Variant, read_record
+from deploycost.records import LoadRecord, ProfileRecord, Quote, RankHistory, TrainingMemory, Variant, read_record
 from deploycost.reporting import page
 from deploycost.reporting.content import NO_QUOTES, ReportContent
 from deploycost.reporting.page import report_html, report_markdown, write_report
@@ -72,6 +72,7 @@ def test_answer_comes_first_and_each_part_in_its_order(html: str) -> None:
         "Deploy lora-r8.onnx-int8 on 2 x azure Standard_F2s_v2 (eastus, on-demand)",
         "What it costs",
         "Methods",
+        "Training",
         "Artifacts and latency",
         "Figures",
         "Return",
@@ -138,7 +139,7 @@ def test_what_users_named_is_never_markup(
 def test_markdown_tables_have_as_many_cells_as_headers(content: ReportContent) -> None:
     text = report_markdown(content)
     blocks = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
-    assert len(blocks) == 18
+    assert len(blocks) == 20
     for block in blocks:
         counts = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(counts) == 1, block
@@ -202,3 +203,40 @@ def test_an_earlier_report_survives_one_that_fails(
     with pytest.raises(RuntimeError, match="broken"):
         write_report(content, tmp_path)
     assert {path.read_text() for path in tmp_path.iterdir()} == {"earlier"}
+
+
+def test_training_with_ranks_and_profiles_is_on_the_page(
+    content_with: Callable[..., ReportContent],
+    variant_with: Callable[..., Variant],
+    profile_with: Callable[..., ProfileRecord],
+    ranks: RankHistory,
+    memory: TrainingMemory,
+) -> None:
+    variant = variant_with("lora", ranks=ranks, predicted_memory=memory, resumed_at_steps=(120,))
+    content = content_with(
+        variants=(variant, variant_with("qlora")), profiles=(profile_with("lora"), profile_with("qlora", 35.0))
+    )
+    html = report_html(content)
+    text = _parsed(html).text()
+    for told in (
+        "lora-r8 was stopped and went on from its checkpoint at step 120.",
+        "Training, epoch by epoch",
+        "Rank decisions of lora-r8",
+        "20 1.query 0.00100 6 2 least",
+        "A step of qlora-r8 takes 35.0 ms more than one of lora-r8: quantisation +35.0.",
+        "Where a step of qlora-r8 goes",
+    ):
+        assert told in text
+        assert told in report_markdown(content).replace(" | ", " ")
+    assert html.count("<figure ") == 6
+    assert 'id="figure-ranks-lora-r8"' in html
+    targets = [value for _, name, value in _parsed(html).attributes if name in ("href", "xlink:href", "src")]
+    assert all(target.startswith("#") for target in targets)
+
+
+def test_quotes_without_capacity_are_folded_and_kept_in_the_record(content: ReportContent, tmp_path: Path) -> None:
+    text = _parsed(report_html(content)).text()
+    assert "10 quotes on 1 machine unknown: T4 was not measured (azure Standard_NC4as_T4_v3)" in text
+    write_report(content, tmp_path)
+    quotes = json.loads((tmp_path / "report.json").read_text())["sheet"]["quotes"]
+    assert sum(quote["capacity_rps"]["value"] is None for quote in quotes) == 10

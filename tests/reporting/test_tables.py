@@ -7,7 +7,16 @@ from collections.abc import Callable
 import pytest
 from rich.cells import cell_len
 
-from deploycost.records import LoadRecord, Quote, Variant
+from deploycost.records import (
+    Figure,
+    LoadRecord,
+    ProfileRecord,
+    Quote,
+    RankHistory,
+    TrainingMemory,
+    TuningRecord,
+    Variant,
+)
 from deploycost.reporting.content import ReportContent
 from deploycost.reporting.tables import (
     answer_panel,
@@ -17,6 +26,7 @@ from deploycost.reporting.tables import (
     quotes_table,
     render,
     returns_table,
+    training_tables,
 )
 from deploycost.verdicts import QuoteSheet, Return
 
@@ -77,6 +87,65 @@ def test_hidden_quotes_are_counted(quote_with: Callable[..., Quote], sheet_with:
     assert "5 more quotes are not shown" in render(quotes_table(sheet))
     assert "not shown" not in render(quotes_table(sheet, limit=None))
     assert render(quotes_table(sheet, limit=None)).count("aws c7i.large") == 25
+
+
+def test_quotes_of_unknown_capacity_are_a_line_for_each_reason(
+    quote_with: Callable[..., Quote], sheet_with: Callable[..., QuoteSheet]
+) -> None:
+    unknown = Figure(value=None, basis="assumed")
+
+    def without(machine: str, reason: str, variant: str = "full.onnx-fp32") -> Quote:
+        told = f"unknown: {reason}; run 'deploycost loadtest {variant}' on {machine}"
+        return quote_with(variant, instance_type=machine, capacity_rps=unknown, capacity_reason=told)
+
+    t4 = [without(f"g4dn.{n}xlarge", "T4 was not measured", v) for n in (1, 2, 4, 8) for v in ("a.onnx", "b.onnx")]
+    sheet = sheet_with(quote_with(), without("c7g.large", "measured on x86_64"), *t4)
+    text = " ".join(render(quotes_table(sheet)).split())
+    assert "Quotes, cheapest of 1 first" in text
+    assert (
+        "8 quotes on 4 machines unknown: T4 was not measured (aws g4dn.1xlarge, aws g4dn.2xlarge, aws g4dn.4xlarge, "
+        "…); 'deploycost quote --all' says how to measure them. "
+        "1 quote on 1 machine unknown: measured on x86_64 (aws c7g.large)"
+    ) in text
+    whole = render(quotes_table(sheet, limit=None))
+    assert whole.count("g4dn.") == 8
+    assert "unknown:" not in whole
+
+
+def test_reasons_beyond_a_handful_are_counted(
+    quote_with: Callable[..., Quote], sheet_with: Callable[..., QuoteSheet]
+) -> None:
+    unknown = Figure(value=None, basis="assumed")
+    quotes = [quote_with(capacity_rps=unknown, capacity_reason=f"unknown: GPU {n} was not measured") for n in range(9)]
+    text = " ".join(render(quotes_table(sheet_with(*quotes))).split())
+    assert text.startswith("Quotes: none")
+    assert "GPU 5 was not measured" in text
+    assert "GPU 6 was not measured" not in text
+    assert "3 quotes unknown for 3 more reasons" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_training_tables_fit(
+    width: int,
+    tuning_with: Callable[..., TuningRecord],
+    profile_with: Callable[..., ProfileRecord],
+    ranks: RankHistory,
+    memory: TrainingMemory,
+) -> None:
+    tunings = [
+        tuning_with(method, predicted_memory=memory, energy_joules=1e6, energy_source="RAPL", ranks=ranks)
+        for method in ("full", "lora", "stacked")
+    ]
+    profiles = [profile_with("full"), profile_with("lora"), profile_with("stacked", 30.0)]
+    tables = training_tables(tunings, profiles, width)
+    assert len(tables) == 1 + 3 + 4
+    for table in tables:
+        text = render(table, width)
+        assert max(cell_len(line) for line in text.splitlines()) <= width
+    first, second = (line.split() for line in render(tables[0], width).splitlines()[4:6])
+    assert first == ["full", "40.0", "200", "1,431", "407", "22,698,460", "1,000"]
+    assert second == ["30", "min", "00", "s", "2,120", "260", "370", "+10", "1,540"]
+    assert training_tables([], [], width) == []
 
 
 def test_places_that_differ_are_told_apart_at_80_columns(

@@ -1,0 +1,190 @@
+"""Questions about methods before anything is trained: gathers the encoder's shape, the device and the studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from deploycost.base_model import locate_model
+from deploycost.encoder_shape import EncoderShape, shape_of
+from deploycost.environment import has_fast_bf16, machine_facts
+from deploycost.errors import UserError, unknown_name
+from deploycost.experiment import DatasetSpec, Experiment, MethodName, TrainingSpec
+from deploycost.methods import METHODS, Method
+from deploycost.projecting.method_choice import MethodQuestion
+from deploycost.projecting.method_evidence import KnownStudy
+from deploycost.records import read_record
+from deploycost.study_record import StudyRecord
+from deploycost.training_memory import Device, Setting, load_of, predict, trainable_parameters
+from deploycost.units import GIB
+from deploycost.verdicts import MethodFacts
+from deploycost.workspace import open_run
+from pricing.book import load_book
+
+# A label more is one row of the classifier: a few KiB, whatever the method.
+_LABELS = 4
+
+
+@dataclass(frozen=True)
+class TrainingDevice:
+    """What is trained on: `memory_bytes` is that of one accelerator, None where it is not known."""
+
+    name: str
+    kind: Device
+    memory_bytes: int | None = None
+
+
+def training_device(name: str | None) -> TrainingDevice:
+    """The device of that name: cpu, cuda or an accelerator of the price book; None: this machine's.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name is None:
+        gpu = machine_facts().gpu_model
+        return TrainingDevice(gpu, "cuda") if gpu else TrainingDevice("cpu", "cpu")
+    if name.lower() in ("cpu", "cuda"):
+        return TrainingDevice(name.lower(), "cuda" if name.lower() == "cuda" else "cpu")
+    memories = _accelerator_memories()
+    known = {accelerator.lower(): accelerator for accelerator in memories}
+    if name.lower() not in known:
+        raise unknown_name("device", name, ["cpu", "cuda", *memories])
+    accelerator = known[name.lower()]
+    return TrainingDevice(accelerator, "cuda", memories[accelerator])
+
+
+def known_studies(runs_dir: Path) -> list[KnownStudy]:
+    """The user's own studies, the newest first, then those that came with the product.
+
+    Raises:
+        UserError: a record of the user's is damaged or of another format.
+    """
+    own = [KnownStudy(read_record(path, StudyRecord), own=True) for path in _own_results(runs_dir)]
+    own.sort(key=lambda study: study.record.made_at, reverse=True)
+    return [*own, *(KnownStudy(record, own=False) for record in shipped_results())]
+
+
+def shipped_results() -> list[StudyRecord]:
+    """The results of studies that come with the product, by name."""
+    folder = resources.files("deploycost") / "studies" / "results"
+    if not folder.is_dir():
+        return []
+    files = sorted((each for each in folder.iterdir() if each.name.endswith(".json")), key=lambda each: each.name)
+    return [StudyRecord.model_validate_json(each.read_text(encoding="utf-8")) for each in files]
+
+
+def usual_experiment(runs_dir: Path, run: str | None) -> Experiment | None:
+    """What a question is about unless it says: the run named, else the user's newest run or study, whichever was
+    changed last; None where there is neither.
+
+    Raises:
+        UserError: there is no run of that name, or a record is damaged.
+    """
+    changed = {path: path.stat().st_mtime_ns for path in (*runs_dir.glob("*/experiment.yaml"), *_own_results(runs_dir))}
+    newest = max(changed, key=changed.__getitem__, default=None)
+    if run is not None or (newest is not None and newest.name == "experiment.yaml"):
+        return open_run(runs_dir, run).experiment()
+    if newest is not None:
+        study = read_record(newest, StudyRecord)
+        return Experiment(model=study.base_model, dataset=DatasetSpec(source=study.dataset))
+    return None
+
+
+def method_question(experiment: Experiment, device: TrainingDevice, *, dataset_is_known: bool) -> MethodQuestion:
+    """The question which method to train by, with the base model's shape and the device in it.
+
+    `dataset_is_known` is whether the experiment's data set is the user's own word. The budget is
+    `training.dynamic.memory_budget`, or the accelerator's memory where that is less. The method `dynamic` is asked
+    about at its mean rank.
+
+    Raises:
+        UserError: there is no budget, the model cannot be had, or its architecture is not understood.
+    """
+    budgets = [size for size in (experiment.training.dynamic.memory_budget, device.memory_bytes) if size is not None]
+    if not budgets:
+        raise UserError("no memory budget to choose a method by: give --memory-budget, as in 4GiB")
+    shape = _shape(experiment.model)
+    dynamic = experiment.training.dynamic.model_copy(update={"memory_budget": None})
+    training = experiment.training.model_copy(update={"dynamic": dynamic})
+    return MethodQuestion(
+        memory_budget_bytes=min(budgets),
+        max_accuracy_drop=experiment.quote.max_accuracy_drop,
+        base_model=_plain_name(experiment.model),
+        dataset=_plain_name(experiment.dataset.source) if dataset_is_known else None,
+        shape=shape,
+        training=training,
+        setting=_setting(training, shape, device),
+    )
+
+
+def method_facts(
+    experiment: Experiment, device: TrainingDevice, flags: Callable[[MethodName], dict[str, str]]
+) -> list[MethodFacts]:
+    """Every method with its settings in an experiment and what it takes; `flags` gives a method's with their values.
+
+    Raises:
+        UserError: the model cannot be had, or its architecture is not understood.
+    """
+    shape, training = _shape(experiment.model), experiment.training
+    setting = _setting(training, shape, device)
+    facts = []
+    for name, method in METHODS.items():
+        load = load_of(method, training, shape, setting)
+        facts.append(
+            MethodFacts(
+                method=name,
+                summary=method.summary,
+                serving_cost=method.serving_cost,
+                flags=flags(name),
+                batch_size=load.batch_size,
+                learning_rate=training.learning_rate or method.learning_rate,
+                prompt_learning_rate=_prompt_rate(method, training),
+                bits=method.bits(training.bits),
+                trainable_parameters=trainable_parameters(shape, load),
+                head_parameters=shape.head_parameters(_LABELS),
+                predicted_memory=predict(shape, load),
+            )
+        )
+    return facts
+
+
+def _own_results(runs_dir: Path) -> list[Path]:
+    return list(runs_dir.glob("study-*/study.json"))
+
+
+def _shape(model: str) -> EncoderShape:
+    return shape_of(locate_model(model).place)
+
+
+def _setting(training: TrainingSpec, shape: EncoderShape, device: TrainingDevice) -> Setting:
+    return Setting(
+        labels=_LABELS,
+        tokens=min(training.max_tokens, shape.positions),
+        half_precision=training.mixed_precision and (device.kind == "cuda" or has_fast_bf16()),
+        device=device.kind,
+    )
+
+
+def _plain_name(source: str) -> str:
+    """The name without the folder that it lies in on this machine, as records have it."""
+    path = Path(source).expanduser()
+    return path.resolve().name if path.exists() else source
+
+
+def _prompt_rate(method: Method, training: TrainingSpec) -> float | None:
+    """Of virtual tokens, which keeps its ratio to the rate of the other weights."""
+    if not method.prompt_learning_rate:
+        return None
+    return method.prompt_learning_rate * (training.learning_rate or method.learning_rate) / method.learning_rate
+
+
+def _accelerator_memories() -> dict[str, int]:
+    """Bytes of each accelerator of the price book, the least where cards of one name differ."""
+    memories: dict[str, int] = {}
+    for offer in load_book().offers:
+        if offer.accelerator_name and offer.accelerator_memory_gib:
+            size = int(offer.accelerator_memory_gib * GIB)
+            memories[offer.accelerator_name] = min(size, memories.get(offer.accelerator_name, size))
+    return dict(sorted(memories.items()))

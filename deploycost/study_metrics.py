@@ -1,0 +1,84 @@
+"""What studies compare: each metric with its unit, how two values of it are compared, and where it is read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deploycost.records import Figure
+from deploycost.study_record import CellMeasurement, MetricName, ServedArtifact
+
+_MB = 1e6
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: `header` has the unit that `shown_per_unit` turns a value into.
+
+    Scores are compared by difference, all else by ratio. An `exact` one is the same for every seed, so that one seed
+    is enough to tell two cells apart.
+    """
+
+    header: str
+    read: Callable[[CellMeasurement], float | None]
+    shown_per_unit: float = 1.0
+    higher_is_better: bool = False
+    by_difference: bool = False
+    exact: bool = False
+
+
+def _score(header: str, read: Callable[[CellMeasurement], float | None]) -> Metric:
+    return Metric(header, read, shown_per_unit=100, higher_is_better=True, by_difference=True)
+
+
+def _served(measured: CellMeasurement, precision: str) -> ServedArtifact | None:
+    return next((each for each in measured.served if each.artifact.endswith(precision)), None)
+
+
+def _int8_accuracy(measured: CellMeasurement) -> float | None:
+    served = _served(measured, "int8")
+    return served.accuracy if served else None
+
+
+def _request_ms(precision: str) -> Callable[[CellMeasurement], float | None]:
+    def read(measured: CellMeasurement) -> float | None:
+        served = _served(measured, precision)
+        return served.request_ms_p50 if served else None
+
+    return read
+
+
+def _known(figures: list[Figure | None]) -> list[float]:
+    return [figure.value for figure in figures if figure is not None and figure.value is not None]
+
+
+METRICS: dict[MetricName, Metric] = {
+    "accuracy": _score("accuracy %", lambda m: m.scores.accuracy),
+    "macro_f1": _score("F1 %", lambda m: m.scores.macro_f1),
+    "precision": _score("precision %", lambda m: m.scores.precision),
+    "recall": _score("recall %", lambda m: m.scores.recall),
+    "accuracy_epoch_1": _score("accuracy % after epoch 1", lambda m: m.epochs[0].scores.accuracy if m.epochs else None),
+    "training_s": Metric("training s", lambda m: m.training_s),
+    "samples_per_s": Metric("samples/s", lambda m: m.samples_per_s, higher_is_better=True),
+    "tokens_per_s": Metric("tokens/s", lambda m: m.tokens_per_s, higher_is_better=True),
+    "steps_per_s": Metric("steps/s", lambda m: 1000 / m.step_ms_p50, higher_is_better=True),
+    "step_ms_p50": Metric("step ms p50", lambda m: m.step_ms_p50),
+    "step_ms_p95": Metric("step ms p95", lambda m: m.step_ms_p95),
+    "memory_bytes": Metric("memory MB", lambda m: float(m.memory_bytes), 1 / _MB),
+    "predicted_memory_bytes": Metric("predicted memory MB", lambda m: m.predicted_memory_bytes, 1 / _MB, exact=True),
+    "trainable_parameters": Metric("trained M", lambda m: float(m.trainable_parameters), 1e-6, exact=True),
+    "trainable_ratio": Metric("trained %", lambda m: m.trainable_ratio, 100, exact=True),
+    "final_rank": Metric("ranks in all", lambda m: float(m.ranks.final_total_rank) if m.ranks else None, exact=True),
+    "unstable_steps": Metric("unstable steps", lambda m: float(m.unstable_steps)),
+    "accuracy_int8": _score("accuracy % int8", _int8_accuracy),
+    "request_ms_fp32": Metric("request ms fp32", _request_ms("fp32")),
+    "request_ms_int8": Metric("request ms int8", _request_ms("int8")),
+    "capacity_rps": Metric(
+        "capacity rps",
+        lambda m: max(_known([each.capacity_rps for each in m.served]), default=None),
+        higher_is_better=True,
+    ),
+    "usd_per_million": Metric(
+        "$ per million", lambda m: min(_known([each.usd_per_million for each in m.served]), default=None)
+    ),
+}
