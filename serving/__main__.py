@@ -1,94 +1,71 @@
-"""`python -m serving --bundle DIR`: one bundle, one process, one port.
+"""`python -m serving --bundle DIR`: one bundle, one port, one process or several.
 
 Prints one JSON line on stdout when it listens; everything else goes to stderr. Exit 0 after SIGTERM or Ctrl-C, once the
-requests in hand are answered; exit 2 with one line where the bundle or the address cannot be used.
+requests in hand are answered; exit 2 with one line where the bundle, the address or a file cannot be used; exit 1 where
+workers died again and again.
 """
 
 import argparse
 import errno
 import json
-import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from serving.limits import DEFAULT_BATCH, Limits
+from serving.limits import DEFAULT_BATCH, DEFAULT_DEADLINE_MS, LONGEST_DEADLINE_MS
+from serving.process import StopSignal
 
-if TYPE_CHECKING:
-    import uvicorn
-
-BACKLOG: Final = 2048
-# Longer than clients idle between two requests of a slow load test: a connection closed under them is an error to them.
-KEEP_ALIVE_S: Final = 75
-# A client that never finishes its request may hold up the end for so long.
-DRAIN_TIMEOUT_S: Final = 20
-
-
-class _Stop:
-    """What SIGTERM and SIGINT do: leave at once while loading, drain once there is a server."""
-
-    server: "uvicorn.Server | None" = None
-
-    def __call__(self, _: int, __: FrameType | None) -> None:
-        if self.server is None:
-            sys.exit(0)
-        self.server.should_exit = True
+_LONGEST_WINDOW_MS: Final = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
-    stop = _Stop()
-    # uvicorn hands a signal on to the handler it found, once it has drained: this one then does nothing.
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    stop = StopSignal()
     try:
-        listener = _bind(options.host, options.port)
+        listener = (
+            _bind(options.host, options.port) if options.listen_fd is None else socket.socket(fileno=options.listen_fd)
+        )
     except OSError as error:
         return _refuse(_why_unbound(options.host, options.port, error))
     with listener:
-        return _serve(listener, options, stop)
+        if options.workers == 1 or options.listen_fd is not None:
+            return _serve(listener, options, stop)
+        from serving.workers import Supervisor
+
+        return Supervisor(listener, arguments, options.workers, options.threads).run(stop)
 
 
-def _serve(listener: socket.socket, options: argparse.Namespace, stop: _Stop) -> int:
+def _serve(listener: socket.socket, options: argparse.Namespace, stop: StopSignal) -> int:
     """Load the bundle, listen, say so, and answer until stopped."""
-    import uvicorn  # here and below: a wrong argument or a taken port is told before anything heavy is imported
-
+    # Here, and not above: a wrong argument or a taken port is told before anything heavy is imported.
     from serving.classifier import Classifier
-    from serving.errors import BundleError
-    from serving.http import create_app
+    from serving.errors import BundleError, ConfigurationError
+    from serving.http import Endpoint
+    from serving.limits import Limits
+    from serving.process import run
+    from serving.security import read_keys, tls_context
 
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
+        tls = tls_context(options.tls_cert, options.tls_key)
+        keys = read_keys(options.api_key_file) if options.api_key_file else None
         classifier = Classifier(options.bundle, threads=options.threads)
-    except BundleError as error:
+    except (BundleError, ConfigurationError) as error:
         return _refuse(str(error))
-    config = uvicorn.Config(
-        create_app(classifier, Limits(max_batch=options.max_batch)),
-        log_config=None,
-        log_level=logging.WARNING,
-        access_log=False,
-        server_header=False,
-        ws="none",
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=DRAIN_TIMEOUT_S,
+    limits = Limits(
+        max_batch=options.max_batch, batch_window_ms=options.batch_window_ms, deadline_ms=options.deadline_ms
     )
-    stop.server = uvicorn.Server(config)
-    try:
-        listener.listen(BACKLOG)  # not earlier: until the model is loaded a client is refused, not kept waiting
-    except OSError as error:
-        return _refuse(_why_unbound(options.host, options.port, error))
     host, port = listener.getsockname()[:2]
     variant = classifier.bundle.manifest.variant
     line = {"event": "listening", "host": host, "port": port, "pid": os.getpid(), "variant": variant}
-    print(json.dumps(line), flush=True)
-    stop.server.run(sockets=[listener])
+    try:
+        run(Endpoint(classifier, limits, keys), listener, tls, stop, lambda: print(json.dumps(line), flush=True))
+    except OSError as error:
+        return _refuse(_why_unbound(options.host, options.port, error))
     return 0
 
 
@@ -123,22 +100,41 @@ def _refuse(message: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving",
-        description="Serve one bundle over HTTP: POST /predict, GET /healthz, /readyz, /metadata.",
+        description="Serve one bundle over HTTP: POST /predict, the Open Inference Protocol under /v2, GET /healthz, "
+        "/readyz, /metadata, /metrics, /openapi.json.",
         epilog='When it listens, it prints one line: {"event": "listening", "host", "port", "pid", "variant"}.',
     )
-    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="folder that holds bundle.json")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)")
-    parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one (default: %(default)s)")
-    parser.add_argument(
-        "--threads", type=_count, default=1, metavar="N", help="cores the engine may use (default: %(default)s)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--bundle", type=Path, required=True, metavar="DIR", help="folder that holds bundle.json")
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)")
+    add("--port", type=_port, default=8000, help="0 takes a free one (default: %(default)s)")
+    add("--threads", type=_count, default=1, metavar="N", help="cores one engine may use (default: %(default)s)")
+    add("--workers", type=_workers, default=1, metavar="N", help="processes that answer (default: %(default)s)")
+    add(
         "--max-batch",
         type=_count,
         default=DEFAULT_BATCH,
         metavar="N",
         help="most texts computed together (default: %(default)s)",
     )
+    add(
+        "--batch-window-ms",
+        type=_window,
+        default=0.0,
+        metavar="MS",
+        help="how long texts that have company wait for more of it (default: %(default)g)",
+    )
+    add(
+        "--deadline-ms",
+        type=_deadline,
+        default=DEFAULT_DEADLINE_MS,
+        metavar="MS",
+        help="how long a request without X-Deadline-Ms may wait for its turn (default: %(default)s)",
+    )
+    add("--api-key-file", type=Path, metavar="FILE", help="keys that open the endpoint, one a line (default: none)")
+    add("--tls-cert", type=Path, metavar="FILE", help="certificate chain in PEM; serves HTTPS")
+    add("--tls-key", type=Path, metavar="FILE", help="its key in PEM")
+    add("--listen-fd", type=int, help=argparse.SUPPRESS)  # a worker's: the socket that its supervisor bound
     return parser
 
 
@@ -148,9 +144,32 @@ def _count(value: str) -> int:
     return int(value)
 
 
+def _workers(value: str) -> int:
+    workers = _count(value)
+    if workers > 1 and os.name != "posix":
+        raise argparse.ArgumentTypeError("several workers share a socket, which this system does not let them")
+    return workers
+
+
 def _port(value: str) -> int:
     if not value.isdecimal() or int(value) > 65535:
         raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {value!r}")
+    return int(value)
+
+
+def _window(value: str) -> float:
+    try:
+        window_ms = float(value)
+    except ValueError:
+        window_ms = -1.0
+    if not 0 <= window_ms <= _LONGEST_WINDOW_MS:
+        raise argparse.ArgumentTypeError(f"expected milliseconds from 0 to {_LONGEST_WINDOW_MS}, got {value!r}")
+    return window_ms
+
+
+def _deadline(value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= LONGEST_DEADLINE_MS:
+        raise argparse.ArgumentTypeError(f"expected whole milliseconds from 1 to {LONGEST_DEADLINE_MS}, got {value!r}")
     return int(value)
 
 

@@ -1,61 +1,65 @@
 """The queue between the event loop and the engine: one thread computes, the loop never waits for it.
 
-When the engine becomes free it takes whatever has queued up. There is no window: a request that comes alone goes
-straight through, and a crowd, which has waited anyway, is grouped by length. Counters live on the event loop and work
-lives on the thread, so nothing is shared and nothing is locked.
+When the engine becomes free it takes the text that has waited longest, and with it those of like length that wait too.
+A text that comes alone goes straight through: a window applies only where there is company already. Counters live on
+the event loop and work lives on the thread; what passes between them is a job on its way in and a report on its way
+out, so nothing is locked.
 """
 
 import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+import time
+from bisect import insort
+from collections.abc import Sequence
+from contextlib import suppress
 
-from serving.classifier import Classifier, EncodedText, Prediction, length_groups
+from serving.classifier import Classifier, Prediction, company_of
+from serving.deadlines import Forecast, work_of
 from serving.errors import EngineError, Overloaded
+from serving.jobs import Failure, Item, Job, Observer, OnDone, Outcome, Report
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Request:
-    """Texts that were asked together, and their predictions as they come in; `settled` once it was answered."""
-
-    texts: Sequence[str]
-    answer: asyncio.Future[list[Prediction]]
-    predictions: dict[int, Prediction] = field(default_factory=dict)
-    settled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """One text of a request, ready for the engine."""
-
-    request: _Request
-    position: int
-    encoded: EncodedText
 
 
 class Batcher:
     """Feeds a classifier from one event loop.
 
-    `max_batch` is the most texts computed together, `max_queue` the most that wait, those being computed included.
+    `max_batch` is the most texts computed together, `max_queue` the most that wait, those being computed included,
+    `window_s` how long a batch that is not full waits for more where it holds texts of two requests already.
     """
 
-    def __init__(self, classifier: Classifier, max_batch: int, max_queue: int) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        max_batch: int,
+        max_queue: int,
+        window_s: float = 0.0,
+        observer: Observer | None = None,
+    ) -> None:
         self._classifier = classifier
+        self._max_tokens = classifier.bundle.manifest.max_tokens
         self._max_batch = max_batch
         self._max_queue = max_queue
+        self._window_s = window_s
+        self._observer = observer
+        self._forecast = Forecast()
         self._queued_texts = 0
+        self._queued_work = 0
         self._accepting = False
-        self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         # A daemon, so that a process that is told twice to stop does stop.
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        # Of the thread alone: what waits, shortest first, and the report that is being written.
+        self._pending: list[Item] = []
+        self._report = Report()
+        self._stopping = False
 
     def start(self) -> None:
-        """Begin to take texts; to be called once."""
+        """Begin to take texts on the running event loop; to be called once."""
+        self._loop = asyncio.get_running_loop()
         self._thread.start()
         self._accepting = True
 
@@ -64,90 +68,218 @@ class Batcher:
         """Whether texts are taken and the engine's thread lives."""
         return self._accepting and self._thread.is_alive()
 
-    async def submit(self, texts: Sequence[str]) -> list[Prediction]:
-        """One prediction per text, in order.
+    @property
+    def queued_texts(self) -> int:
+        """Texts that wait or are computed."""
+        return self._queued_texts
 
-        Raises `Overloaded` where the texts do not fit into the queue or the endpoint is stopping, and `EngineError`
-        where the model fails on one of them.
+    def refuse_hopeless(self, left_s: float) -> None:
+        """`Overloaded` where not even an empty text could be answered within `left_s` seconds, before it is read."""
+        self._refuse_late(0, left_s)
+
+    def enqueue(self, texts: Sequence[str], on_done: OnDone, left_s: float | None, patience_s: float) -> Job:
+        """Have `texts` computed within `left_s` seconds and `on_done` called with what came of it.
+
+        Without a deadline of its own a request may wait `patience_s` for its turn and be computed for as long as that
+        takes. Raises `Overloaded` at once where the texts do not fit into the queue, where the deadline is out of
+        reach, or where the endpoint is stopping.
         """
         if not self.ready:
-            raise Overloaded("the endpoint is starting or stopping")
+            raise Overloaded("the endpoint is starting or stopping", "stopping")
         if self._queued_texts + len(texts) > self._max_queue:
-            raise Overloaded(f"the queue is full: {self._queued_texts} of {self._max_queue} texts are waiting")
+            retry_after_s = 1 + int(self._forecast.seconds(self._queued_work))
+            waiting = f"{self._queued_texts} of {self._max_queue} texts are waiting"
+            raise Overloaded(f"the queue is full: {waiting}", "queue_full", retry_after_s)
+        work = work_of(texts, self._max_tokens)
+        if left_s is None:
+            self._refuse_late(0, patience_s)
+            left_s = patience_s + 2 * self._forecast.seconds(work)
+        else:
+            self._refuse_late(work, left_s)
+        now_s = time.perf_counter()
+        job = Job(texts, work, now_s, now_s + left_s, on_done)
         self._queued_texts += len(texts)
-        request = _Request(texts, asyncio.get_running_loop().create_future())
-        self._inbox.put(request)
-        return await request.answer
+        self._queued_work += work
+        self._inbox.put(job)
+        return job
+
+    def abandon(self, job: Job) -> None:
+        """Nobody waits for `job` any more: what is not computed yet will not be, and its places are free."""
+        self._release(job)
+
+    async def submit(self, texts: Sequence[str], left_s: float | None = None) -> list[Prediction]:
+        """One prediction per text, in order; `enqueue` for a caller that can wait.
+
+        Raises `Overloaded` as `enqueue` does, and `EngineError` where the model fails on one of the texts.
+        """
+        answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+
+        def done(result: "list[Outcome] | Failure") -> None:
+            if isinstance(result, list):
+                answer.set_result(result)
+            else:
+                answer.set_exception(result)
+
+        job = self.enqueue(texts, done, left_s, patience_s=float("inf"))
+        try:
+            return [outcome.prediction for outcome in await answer]
+        finally:
+            self.abandon(job)
 
     async def stop(self) -> None:
         """Take no more texts, answer those that wait, and end the thread."""
         self._accepting = False
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
+        await asyncio.sleep(0)  # its last report is delivered
+
+    def _refuse_late(self, work: int, left_s: float) -> None:
+        """`Overloaded` where `work`, behind what is queued, is out of reach.
+
+        An empty queue refuses nobody: only by computing does the forecast learn that a slow spell is over.
+        """
+        if self._queued_work and not self._forecast.in_reach(self._queued_work + work, left_s):
+            expected_s = self._forecast.seconds(self._queued_work + work)
+            raise Overloaded(
+                f"about {expected_s * 1000:.0f} ms of work stand before the answer, {left_s * 1000:.0f} ms are left",
+                "deadline",
+                1 + int(max(0.0, expected_s - left_s)),
+            )
+
+    # On the event loop, called by the thread.
+
+    def _deliver(self, report: Report) -> None:
+        """Learn from a report, and answer the jobs that it ended."""
+        if report.texts:
+            self._forecast.learn(report.work, report.compute_s)
+            if self._observer is not None:
+                self._observer.batch_done(report)
+        for job in report.jobs:
+            if self._release(job):
+                job.on_done(job.failure or [job.outcomes[position] for position in range(len(job.texts))])
+
+    def _release(self, job: Job) -> bool:
+        """Give a job's places in the queue back, once; whether this was the time."""
+        if job.over:
+            return False
+        job.over = True
+        self._queued_texts -= len(job.texts)
+        self._queued_work -= job.work
+        return True
+
+    # On the thread.
 
     def _work(self) -> None:
-        """The engine's thread: wave after wave until told to stop."""
-        stopping = False
-        while not stopping:
-            wave = [self._inbox.get()]
-            while not self._inbox.empty():
-                wave.append(self._inbox.get())
-            stopping = None in wave
-            self._answer([request for request in wave if request is not None])
+        """Batch after batch until told to stop and nothing waits."""
+        while self._pending or not self._stopping:
+            self._take_in()
+            if self._pending:
+                self._compute(self._choose())
+            self._send_report()
 
-    def _answer(self, wave: list[_Request]) -> None:
-        """Compute a wave; each request is answered as soon as its last text is done."""
-        items: list[_Item] = []
-        for request in wave:
-            if request.answer.cancelled():  # nobody waits for it any more
-                self._settle(request)
-                continue
-            with self._failures_answered([request]):
-                encoded = [self._classifier.encode(text) for text in request.texts]
-                items += [_Item(request, position, text) for position, text in enumerate(encoded)]
-        for group in length_groups([len(item.encoded.token_ids) for item in items], self._max_batch):
-            batch = [items[index] for index in group if not items[index].request.settled]
-            with self._failures_answered([item.request for item in batch]):
-                self._compute(batch)
+    def _take_in(self) -> None:
+        """Tokenise what has come in; wait for it where there is nothing else to do, or where company is expected."""
+        if not self._pending and not self._stopping:
+            self._admit(self._inbox.get())
+        while not self._inbox.empty():
+            self._admit(self._inbox.get())
+        if self._window_s:
+            self._wait_for_company()
+        now_s = time.perf_counter()
+        self._pending = [item for item in self._pending if not self._is_over(item.job, now_s)]
 
-    def _compute(self, batch: list[_Item]) -> None:
-        """Run one batch and answer the requests that it completes."""
-        if not batch:
+    def _admit(self, job: Job | None) -> None:
+        """Tokenise the texts of a job that somebody still waits for; `None` ends the work."""
+        if job is None:
+            self._stopping = True
             return
-        encoded = [item.encoded for item in batch]
-        predictions = self._classifier.describe(encoded, self._classifier.batch_logits(encoded))
-        for item, prediction in zip(batch, predictions, strict=True):
-            request = item.request
-            request.predictions[item.position] = prediction
-            if len(request.predictions) == len(request.texts):
-                self._settle(request)
-
-    @contextmanager
-    def _failures_answered(self, requests: list[_Request]) -> Iterator[None]:
-        """Turn a failure inside into the answer of `requests`, and of no others."""
+        start_s = time.perf_counter()
+        if self._is_over(job, start_s):
+            return
         try:
-            yield
+            for position, text in enumerate(job.texts):
+                insort(self._pending, Item(job, position, self._classifier.encode(text)))
         except Exception as error:  # noqa: BLE001 - libraries raise what they like, and a dead thread answers nobody
-            # An unknown error could quote the text, so only its type is told.
-            told = str(error) if isinstance(error, EngineError) else type(error).__name__
-            logger.error("the engine failed on %d texts: %s", len(requests), told)
-            for request in requests:
-                self._settle(request, EngineError(told))
+            self._fail([job], error)
+        self._report.compute_s += time.perf_counter() - start_s
 
-    def _settle(self, request: _Request, error: EngineError | None = None) -> None:
-        """Answer a request, once, on its event loop."""
-        if request.settled:
+    def _wait_for_company(self) -> None:
+        """Let the window of the oldest text run, unless it is alone or the batch is full."""
+        while 1 < len(self._pending) < self._max_batch and not self._stopping:
+            oldest_s = min(item.job.arrived_s for item in self._pending)
+            if all(item.job is self._pending[0].job for item in self._pending):
+                return
+            try:
+                self._admit(self._inbox.get(timeout=max(0.0, oldest_s + self._window_s - time.perf_counter())))
+            except queue.Empty:
+                return
+
+    def _is_over(self, job: Job, now_s: float) -> bool:
+        """Whether a job needs no computing: nobody waits for it, it failed, or its deadline has passed."""
+        if job.over or job.reported:
+            return True
+        if now_s > job.deadline_s:
+            self._end(job, Overloaded("the deadline passed while the request waited", "deadline"))
+            return True
+        return False
+
+    def _choose(self) -> list[Item]:
+        """Take the text that has waited longest, and those of like length, out of `_pending`."""
+        if len(self._pending) == 1:
+            batch, self._pending = self._pending, []
+            return batch
+        oldest = min(range(len(self._pending)), key=lambda index: self._pending[index].job.arrived_s)
+        lengths = [len(item.encoded.token_ids) for item in self._pending]
+        first, end = company_of(lengths, oldest, self._max_batch)
+        batch = self._pending[first:end]
+        del self._pending[first:end]
+        return batch
+
+    def _compute(self, batch: list[Item]) -> None:
+        """Run one batch and end the jobs that it completes."""
+        start_s = time.perf_counter()
+        encoded = [item.encoded for item in batch]
+        try:
+            logits = self._classifier.batch_logits(encoded)
+            predictions = self._classifier.describe(encoded, logits)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail([item.job for item in batch], error)
             return
-        request.settled = True
+        for item, prediction, row in zip(batch, predictions, logits, strict=True):
+            job = item.job
+            job.outcomes[item.position] = Outcome(prediction, row)
+            if len(job.outcomes) == len(job.texts):
+                self._end(job, None)
+        lengths = [len(text.token_ids) for text in encoded]
+        report = self._report
+        report.texts = len(batch)
+        report.tokens = sum(lengths)
+        report.padded_tokens = len(batch) * max(lengths)
+        report.work = sum(work_of((item.job.texts[item.position],), self._max_tokens) for item in batch)
+        report.compute_s += time.perf_counter() - start_s
+        report.queue_s = [start_s - item.job.arrived_s for item in batch]
+
+    def _fail(self, jobs: list[Job], error: Exception) -> None:
+        """End `jobs`, and no others, with a failure."""
+        # An unknown error could quote the text, so only its type is told.
+        told = str(error) if isinstance(error, EngineError) else type(error).__name__
+        logger.error("the engine failed on %d texts: %s", len(jobs), told)
+        for job in jobs:
+            self._end(job, EngineError(told))
+
+    def _end(self, job: Job, failure: Failure | None) -> None:
+        """Put a job into the report, once."""
+        if not job.reported:
+            job.reported = True
+            job.failure = failure
+            self._report.jobs.append(job)
+
+    def _send_report(self) -> None:
+        """Tell the event loop what was done, if anything."""
+        report = self._report
+        if not (report.jobs or report.texts):
+            return
+        self._report = Report()
         with suppress(RuntimeError):  # the loop is closed: the process was told twice to stop, and nobody waits
-            request.answer.get_loop().call_soon_threadsafe(self._resolve, request, error)
-
-    def _resolve(self, request: _Request, error: EngineError | None) -> None:
-        """On the event loop: give the request's places in the queue back and wake whoever waits."""
-        self._queued_texts -= len(request.texts)
-        if request.answer.done():  # cancelled meanwhile
-            return
-        if error is not None:
-            request.answer.set_exception(error)
-        else:
-            request.answer.set_result([request.predictions[position] for position in range(len(request.texts))])
+            assert self._loop is not None  # noqa: S101 - set before the thread is started
+            self._loop.call_soon_threadsafe(self._deliver, report)

@@ -28,7 +28,8 @@ class Prediction(msgspec.Struct, frozen=True):
     """What the model says of one text.
 
     `scores` holds the softmax over all labels, in the bundle's order, 0..1; `score` is that of `label`, the highest.
-    `tokens` is what was fed to the model, special tokens included; `truncated` says that the text was longer.
+    `tokens` is what was fed to the model, special tokens included; `truncated` says that the text was longer. `logits`,
+    the scores before the softmax, are there where they were asked for.
     """
 
     label: str
@@ -36,6 +37,7 @@ class Prediction(msgspec.Struct, frozen=True):
     scores: dict[str, float]
     tokens: int
     truncated: bool
+    logits: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
 
 
 class EncodedText(NamedTuple):
@@ -155,6 +157,24 @@ def length_groups(lengths: Sequence[int], max_batch: int) -> Iterator[list[int]]
         tokens += longest
     if group:
         yield group
+
+
+def company_of(lengths: Sequence[int], position: int, max_batch: int) -> tuple[int, int]:
+    """The run of `lengths`, which ascend, around `position` that is worth computing together: first, end.
+
+    It grows by the nearer neighbour, to at most `max_batch`, and pads at most `MAX_PADDING_RATIO` of its own tokens.
+    """
+    first, end, tokens = position, position + 1, lengths[position]
+    while end - first < max_batch and (first > 0 or end < len(lengths)):
+        below = lengths[end - 1] - lengths[first - 1] if first > 0 else None
+        above = lengths[end] - lengths[end - 1] if end < len(lengths) else None
+        downwards = above is None or (below is not None and below <= above)
+        longest = lengths[end - 1] if downwards else lengths[end]
+        tokens += lengths[first - 1] if downwards else lengths[end]
+        if longest * (end - first + 1) > (1 + MAX_PADDING_RATIO) * tokens:
+            break
+        first, end = (first - 1, end) if downwards else (first, end + 1)
+    return first, end
 
 
 def _load_tokenizer(bundle: Bundle) -> Tokenizer:

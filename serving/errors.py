@@ -9,5 +9,17 @@ class EngineError(Exception):
     """An engine that failed on an input. The message never holds the text that was classified."""
 
 
+class ConfigurationError(Exception):
+    """A key or certificate file that cannot be used."""
+
+
 class Overloaded(Exception):  # noqa: N818 - a refusal, not a fault
-    """More texts wait than the queue may hold, or the endpoint is stopping; trying again later is right."""
+    """A right request at the wrong time: the queue is full, the deadline is out of reach, or the endpoint is stopping.
+
+    `reason` is one word for the metrics, `retry_after_s` when trying again is worth it.
+    """
+
+    def __init__(self, message: str, reason: str = "queue_full", retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after_s = retry_after_s

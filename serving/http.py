@@ -1,40 +1,43 @@
-"""The endpoint's HTTP face: what it accepts, what it answers, and how it says no.
+"""The endpoint's routes: what is asked of which path, who may ask, and how the endpoint says no.
 
 Every refusal is a 4xx or a 503 with `{"error": "one sentence"}`. What a user sends is never logged.
 """
 
+import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final, cast
+from collections.abc import Callable
+from importlib import metadata
+from typing import Final
+from urllib.parse import unquote
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
 
+from serving import metrics, open_inference, predicting
 from serving.batching import Batcher
 from serving.classifier import Classifier, Prediction
+from serving.connection import Cancellable
 from serving.errors import EngineError, Overloaded
+from serving.jobs import Failure, Job, Outcome
 from serving.limits import Limits
+from serving.messages import Answer, Refusal, Reply, Request, failed, json_answer, overloaded, refused
+from serving.metrics import CLIENT_LEFT, NO_ROUTE, Metrics
+from serving.openapi import Operation, document
+from serving.predicting import DEADLINE_HEADER, PredictRequest, PredictResponse
+from serving.security import KeyRing
 
-RETRY_AFTER_S: Final = 1
-_EXPECTED: Final = 'expected {"text": "..."} or {"texts": ["...", ...]}'
+logger = logging.getLogger(__name__)
+
+_SERVER: Final = "deploycost"
+_PATHS: Final = "expected POST /predict or GET /healthz, /readyz or /metadata; /openapi.json lists all"
+_WITHOUT_KEY: Final = (b"www-authenticate", b'Bearer realm="deploycost"')
+_MODEL: Final = "/v2/models/{name}"
+_MODEL_VERSION: Final = _MODEL + "/versions/{version}"
 
 
-class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of `POST /predict`: one of the two."""
+class Status(msgspec.Struct, frozen=True):
+    """Answer of `GET /healthz` and `GET /readyz`."""
 
-    text: str | msgspec.UnsetType = msgspec.UNSET
-    texts: list[str] | msgspec.UnsetType = msgspec.UNSET
-
-
-class PredictResponse(msgspec.Struct, frozen=True):
-    """Answer to `{"texts": [...]}`, in the order of the texts; `{"text": ...}` is answered by a bare `Prediction`."""
-
-    predictions: list[Prediction]
+    status: str
 
 
 class Metadata(msgspec.Struct, frozen=True):
@@ -51,32 +54,45 @@ class Metadata(msgspec.Struct, frozen=True):
     pid: int
 
 
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(PredictRequest).decode
+class _Submitted:
+    """A request whose texts are queued; cancelled when its client leaves."""
+
+    __slots__ = ("_endpoint", "_route", "job")
+
+    def __init__(self, endpoint: "Endpoint", route: str) -> None:
+        self._endpoint = endpoint
+        self._route = route
+        self.job: Job | None = None
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more."""
+        if self.job is not None:
+            self._endpoint.left(self._route, self.job)
 
 
-def create_app(classifier: Classifier, limits: Limits | None = None) -> Starlette:
-    """The ASGI application that serves `classifier`; its lifespan starts and drains the engine's thread."""
-    endpoint = _Endpoint(classifier, limits or Limits())
-    return Starlette(
-        routes=[
-            Route("/predict", endpoint.predict, methods=["POST"]),
-            Route("/healthz", endpoint.healthz, methods=["GET"]),
-            Route("/readyz", endpoint.readyz, methods=["GET"]),
-            Route("/metadata", endpoint.metadata, methods=["GET"]),
-        ],
-        exception_handlers={HTTPException: _refused, Overloaded: _overloaded, EngineError: _failed, Exception: _failed},
-        lifespan=endpoint.lifespan,
-    )
+# Answers at once, or hands the request on and says how to cancel it.
+_Handler = Callable[["_Route", Request, Reply], Cancellable | None]
 
 
-class _Endpoint:
-    """The routes of one application and what they share."""
+class _Route(msgspec.Struct, frozen=True):
+    """One operation, what answers it, and whether it does so without a key."""
 
-    def __init__(self, classifier: Classifier, limits: Limits) -> None:
-        self._limits = limits
-        self._batcher = Batcher(classifier, limits.max_batch, limits.max_queue)
+    operation: Operation
+    handler: _Handler
+    open: bool = False
+
+
+class Endpoint:
+    """One classifier behind its routes: the `Application` of a connection. `start` and `stop` frame its work."""
+
+    def __init__(self, classifier: Classifier, limits: Limits | None = None, keys: KeyRing | None = None) -> None:
+        self.limits = limits or Limits()
+        self._keys = keys
+        self._metrics = Metrics()
+        window_s = self.limits.batch_window_ms / 1000
+        self._batcher = Batcher(classifier, self.limits.max_batch, self.limits.max_queue, window_s, self._metrics)
         manifest = classifier.bundle.manifest
+        self._name = manifest.variant
         self._metadata = Metadata(
             variant=manifest.variant,
             labels=manifest.labels,
@@ -88,118 +104,226 @@ class _Endpoint:
             threads=classifier.threads,
             pid=os.getpid(),
         )
+        routes = self._routes()
+        self._paths: dict[str, dict[str, _Route]] = {}
+        for route in routes:
+            path = route.operation.path.replace("{name}", self._name).replace("{version}", open_inference.VERSION)
+            self._paths.setdefault(path, {})[route.operation.method] = route
+            if route.operation.method == "GET":
+                self._paths[path]["HEAD"] = route
+        described = [route.operation for route in routes]
+        keyless = [route.operation for route in routes if route.open or keys is None]
+        self._document = msgspec.json.encode(document(described, keyless, self._name, self.limits, _version()))
 
-    @asynccontextmanager
-    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        """Work while the application runs; drain when it ends."""
+    def start(self) -> None:
+        """Begin to take texts, on the running event loop."""
         self._batcher.start()
+
+    async def stop(self) -> None:
+        """Take no more texts, and answer those that wait."""
+        await self._batcher.stop()
+
+    # The application of a connection.
+
+    def examine(self, request: Request) -> Answer | None:
+        """The refusal that the head of a request earns: no such route, no key, a body that is not understood."""
         try:
-            yield
-        finally:
-            await self._batcher.stop()
+            route = self._find(request)
+            if not (self._keys is None or route.open or self._keys.admits(request.headers)):
+                raise Refusal(401, "an API key is needed; send it as Authorization: Bearer KEY", (_WITHOUT_KEY,))
+            _refuse_media_type(route.operation, request)
+        except Refusal as refusal:
+            known = self._paths.get(request.path, {}).get(request.method)
+            self._metrics.answered(known.operation.path if known else NO_ROUTE, refusal.status)
+            return refused(refusal)
+        return None
 
-    async def predict(self, request: Request) -> Response:
-        """Classify one text or several."""
+    def handle(self, request: Request, reply: Reply) -> Cancellable | None:
+        """Answer a whole request whose head was examined."""
+        route = self._find(request)
+        self._metrics.in_flight.inc()
+
+        def told(answer: Answer) -> None:
+            self._metrics.in_flight.dec()
+            self._metrics.answered(route.operation.path, answer.status)
+            reply(answer)
+
         try:
-            body = await _read_body(request, self._limits.max_body_bytes)
-        except ClientDisconnect:
-            return Response(status_code=400)  # the body stopped half-way, and nobody reads this
-        asked = _parse(body)
-        if isinstance(asked.text, str):
-            _refuse_blank(asked.text, "text")
-            (prediction,) = await self._batcher.submit([asked.text])
-            return _json(prediction)
-        if isinstance(asked.texts, list):
-            self._refuse_unfit(asked.texts)
-            return _json(PredictResponse(await self._batcher.submit(asked.texts)))
-        raise HTTPException(422, f"the body names neither text nor texts; {_EXPECTED}")
+            return route.handler(route, request, told)
+        except Refusal as refusal:
+            told(refused(refusal))
+        except Overloaded as error:
+            self._metrics.error(error.reason)
+            told(overloaded(error))
+        except Exception as error:  # noqa: BLE001 - a fault here is one request's, never the server's
+            logger.error("a request failed: %s", type(error).__name__)
+            self._metrics.error("fault")
+            told(failed())
+        return None
 
-    async def healthz(self, _: Request) -> Response:
-        """The process is alive."""
-        return _json({"status": "alive"})
+    def misread(self, answer: Answer) -> None:
+        """Count a request that was never whole."""
+        self._metrics.answered(NO_ROUTE, answer.status)
 
-    async def readyz(self, _: Request) -> Response:
-        """The model is loaded, was tried, and takes texts."""
+    def left(self, route: str, job: Job) -> None:
+        """The client of a queued request has gone."""
+        if not job.over:
+            self._batcher.abandon(job)
+            self._metrics.in_flight.dec()
+            self._metrics.error("client_left")
+            self._metrics.answered(route, CLIENT_LEFT)
+
+    def _find(self, request: Request) -> _Route:
+        """The route of a request; `Refusal` where there is none."""
+        methods = self._paths.get(request.path) or self._paths.get(unquote(request.path))
+        if methods is None:
+            if request.path.startswith("/v2/models/"):
+                raise Refusal(404, f"there is no such model or version here; this endpoint serves {self._name!r}")
+            raise Refusal(404, f"there is nothing at this path; {_PATHS}")
+        route = methods.get(request.method)
+        if route is None:
+            told = " or ".join(sorted(methods.keys() - {"HEAD"}))
+            allowed = ", ".join(sorted(methods)).encode()
+            sentence = f"{request.method[:20]} is not answered at this path; use {told}"
+            raise Refusal(405, sentence, ((b"allow", allowed),))
+        return route
+
+    # The routes.
+
+    def _routes(self) -> list[_Route]:
+        """All of them, each described once."""
+        refusals = (400, 413, 415, 422, 503)
+        v2 = open_inference
+        model = v2.model_metadata(self._name, f"{self._metadata.engine}_{self._metadata.precision}", self._labels)
+        server = v2.ServerMetadata(_SERVER, _version(), ["binary_tensor_data"])
+        get = lambda path, summary, answer, codes=(): Operation("GET", path, summary, None, (answer,), codes)  # noqa: E731
+        infer = ("Classify texts, by the Open Inference Protocol", v2.InferRequest, (v2.InferResponse,), refusals)
+        predict = ("Classify one text or several", PredictRequest, (Prediction, PredictResponse), refusals)
+        routes = [
+            _Route(Operation("POST", "/predict", *predict), self._predict),
+            _Route(get("/healthz", "The process is alive", Status), _at_once(lambda: Status("alive")), open=True),
+            _Route(get("/readyz", "Texts are taken", Status, (503,)), _at_once(self._ready), open=True),
+            _Route(get("/metadata", "Which model this is", Metadata), _at_once(lambda: self._metadata)),
+            _Route(get("/metrics", "Counters for Prometheus", str), self._tell_metrics),
+            _Route(get("/openapi.json", "This document", dict), self._tell_document),
+            _Route(get("/v2", "Which server this is", v2.ServerMetadata), _at_once(lambda: server), open=True),
+            _Route(get("/v2/health/live", "The process is alive", v2.Live), _at_once(lambda: v2.Live(True)), open=True),
+            _Route(
+                get("/v2/health/ready", "Texts are taken", v2.Ready, (503,)),
+                _at_once(lambda: v2.Ready(bool(self._ready()))),
+                open=True,
+            ),
+        ]
+        for path in (_MODEL, _MODEL_VERSION):
+            routes += [
+                _Route(get(path, "Inputs and outputs of the model", v2.ModelMetadata, (404,)), _at_once(lambda: model)),
+                _Route(
+                    get(f"{path}/ready", "Texts are taken", v2.ModelReady, (404, 503)),
+                    _at_once(lambda: v2.ModelReady(self._name, bool(self._ready()))),
+                    open=True,
+                ),
+                _Route(Operation("POST", f"{path}/infer", *infer[:3], (*refusals, 404)), self._infer),
+            ]
+        return routes
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        return self._metadata.labels
+
+    def _ready(self) -> Status:
         if not self._batcher.ready:
-            raise Overloaded("the endpoint is starting or stopping")
-        return _json({"status": "ready"})
+            raise Overloaded("the endpoint is starting or stopping", "stopping")
+        return Status("ready")
 
-    async def metadata(self, _: Request) -> Response:
-        """Which model this is."""
-        return _json(self._metadata)
+    def _tell_metrics(self, _: _Route, __: Request, reply: Reply) -> None:
+        reply(Answer(200, self._metrics.text(), metrics.CONTENT_TYPE))
 
-    def _refuse_unfit(self, texts: list[str]) -> None:
-        """`HTTPException` where a list of texts is empty, too long or holds a blank one."""
-        if not texts:
-            raise HTTPException(422, "texts is empty; send at least one text")
-        if len(texts) > self._limits.max_texts:
-            raise HTTPException(413, f"{len(texts)} texts are too many; send at most {self._limits.max_texts} at once")
+    def _tell_document(self, _: _Route, __: Request, reply: Reply) -> None:
+        reply(Answer(200, self._document))
+
+    def _predict(self, route: _Route, request: Request, reply: Reply) -> Cancellable:
+        """Classify one text or several."""
+        left_s = self._left_s(request)
+        asked = predicting.parse(request.body)
+        texts = predicting.texts_of(asked, self.limits)
+        return self._submit(
+            route, texts, left_s, reply, lambda outcomes: json_answer(predicting.body_of(asked, outcomes))
+        )
+
+    def _infer(self, route: _Route, request: Request, reply: Reply) -> Cancellable:
+        """Classify by the Open Inference Protocol."""
+        left_s = self._left_s(request)
+        asked, texts = open_inference.parse(request.body, request.headers)
+        predicting.refuse_number(texts, self.limits)
         for position, text in enumerate(texts):
-            _refuse_blank(text, f"texts[{position}]")
+            predicting.refuse_unfit(text, f"text[{position}]", self.limits)
+        timeout = asked.parameters.get("timeout")
+        if left_s is None and timeout is not None:
+            left_s = open_inference.timeout_s(timeout)
+        return self._submit(
+            route, texts, left_s, reply, lambda outcomes: open_inference.answer(asked, self._name, outcomes)
+        )
+
+    def _left_s(self, request: Request) -> float | None:
+        """Seconds until the deadline that a request names, if any; `Overloaded` where it is out of reach already."""
+        named = request.headers.get(DEADLINE_HEADER)
+        left_s = None if named is None else predicting.deadline_s(named)
+        # Before the body is parsed: under pressure most requests end here, and what they cost is taken from the rest.
+        self._batcher.refuse_hopeless(left_s or self.limits.deadline_ms / 1000)
+        return left_s
+
+    def _submit(
+        self,
+        route: _Route,
+        texts: list[str],
+        left_s: float | None,
+        reply: Reply,
+        render: Callable[[list[Outcome]], Answer],
+    ) -> Cancellable:
+        """Queue texts and answer with what `render` makes of them."""
+        submitted = _Submitted(self, route.operation.path)
+
+        def done(result: list[Outcome] | Failure) -> None:
+            if isinstance(result, list):
+                reply(render(result))
+            elif isinstance(result, EngineError):
+                self._metrics.error("engine")
+                reply(failed())
+            else:
+                self._metrics.error(result.reason)
+                reply(overloaded(result))
+
+        submitted.job = self._batcher.enqueue(texts, done, left_s, self.limits.deadline_ms / 1000)
+        return submitted
 
 
-async def _read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body; `HTTPException` before more than `max_bytes` of it are held."""
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise HTTPException(415, f"content type {media_type[:100]!r} is not understood; send application/json")
-    too_large = HTTPException(
-        413, f"the body is larger than {max_bytes} bytes; send fewer or shorter texts", {"connection": "close"}
+def _at_once(make: Callable[[], object]) -> _Handler:
+    """A handler that answers with what `make` returns."""
+
+    def handler(_: _Route, __: Request, reply: Reply) -> None:
+        reply(json_answer(make()))
+
+    return handler
+
+
+def _refuse_media_type(operation: Operation, request: Request) -> None:
+    """`Refusal` where a body is to come that is not of the kind the operation reads."""
+    if operation.request is None:
+        return
+    media_type = request.headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
+    kinds = (
+        (b"application/json",) if operation.path == "/predict" else (b"application/json", b"application/octet-stream")
     )
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        if len(body) + len(chunk) > max_bytes:
-            raise too_large
-        body += chunk
-    return bytes(body)
+    if media_type not in kinds:
+        told = media_type[:100].decode("latin-1")
+        raise Refusal(415, f"content type {told!r} is not understood; send application/json")
+    if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Refusal(415, "compressed bodies are not understood; send the body as it is")
 
 
-def _parse(body: bytes) -> PredictRequest:
-    """The request in a body; `HTTPException` where it is not JSON (400) or asks for something else (422)."""
+def _version() -> str:
+    """The installed version of the distribution that this package is part of."""
     try:
-        asked = _decode(body)
-    except msgspec.ValidationError as error:
-        raise HTTPException(422, f"{str(error)[:200]}; {_EXPECTED}") from None
-    except UnicodeDecodeError:
-        raise HTTPException(400, "the body is not UTF-8; send JSON in UTF-8") from None
-    except msgspec.DecodeError as error:
-        raise HTTPException(400, f"the body is not valid JSON: {str(error)[:200]}; {_EXPECTED}") from None
-    if asked.text is not msgspec.UNSET and asked.texts is not msgspec.UNSET:
-        raise HTTPException(422, f"the body names both text and texts; {_EXPECTED}")
-    return asked
-
-
-def _refuse_blank(text: str, name: str) -> None:
-    """`HTTPException` where there is nothing to classify."""
-    if not text or text.isspace():
-        raise HTTPException(422, f"{name} is empty or only white space; send a text to classify")
-
-
-def _json(answer: object, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(_encode(answer), status_code, headers, media_type="application/json")
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    """A request that was wrong, of our own finding or of the router's (404, 405)."""
-    refusal = cast("HTTPException", error)  # registered for this class alone
-    headers = dict(refusal.headers or {})
-    sentence = refusal.detail
-    if refusal.status_code == 404:
-        sentence = "there is nothing at this path; expected POST /predict or GET /healthz, /readyz or /metadata"
-    elif refusal.status_code == 405:
-        allowed = " or ".join(sorted(headers.get("Allow", "").split(", ")))
-        sentence = f"{request.method[:20]} is not answered at this path; use {allowed}"
-    return _json({"error": sentence}, refusal.status_code, headers)
-
-
-async def _overloaded(_: Request, error: Exception) -> Response:
-    """A right request at the wrong time."""
-    return _json({"error": f"{error}; try again shortly"}, 503, {"retry-after": str(RETRY_AFTER_S)})
-
-
-async def _failed(_: Request, __: Exception) -> Response:
-    """Our own fault; what happened is in the log and not in the answer."""
-    return _json({"error": "the endpoint failed to answer this request; its log says more"}, 500)
+        return metadata.version("deploycost")
+    except metadata.PackageNotFoundError:  # a copy of the package alone
+        return "unknown"

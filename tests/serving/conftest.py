@@ -5,14 +5,17 @@ the logits are the mean over all tokens that are not padding. `red` is fed as [C
 (4/3, 0, 0).
 """
 
+import asyncio
 import json
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -27,6 +30,8 @@ import serving.engines
 from serving.bundle import Bundle, Manifest, seal_bundle
 from serving.classifier import Classifier
 from serving.engines import OnnxRuntimeEngine
+from serving.http import Endpoint
+from serving.server import HttpServer
 
 LABELS = ("red", "green", "blue")
 MAX_TOKENS = 8
@@ -187,6 +192,58 @@ def client(server: RunningServer) -> Iterator[httpx.Client]:
     """A client of the shared server."""
     with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as client:
         yield client
+
+
+@asynccontextmanager
+async def _served(endpoint: Endpoint) -> AsyncIterator[httpx.AsyncClient]:
+    """The endpoint on a socket of this process and this event loop, and a client of it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = HttpServer(endpoint, endpoint.limits)
+    endpoint.start()
+    await server.start(listener)
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        async with httpx.AsyncClient(base_url=base_url, timeout=30, trust_env=False) as client:
+            yield client
+    finally:
+        await server.stop()
+        await endpoint.stop()
+
+
+@contextmanager
+def _served_aside(endpoint: Endpoint) -> Iterator[httpx.Client]:
+    """The endpoint on a thread of this process, and a client of it."""
+    ready, done = threading.Event(), asyncio.Event()
+    place: list[tuple[asyncio.AbstractEventLoop, httpx.URL]] = []
+
+    async def serve() -> None:
+        async with _served(endpoint) as client:
+            place.append((asyncio.get_running_loop(), client.base_url))
+            ready.set()
+            await done.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert ready.wait(30)
+    loop, url = place[0]
+    try:
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+            yield client
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def served() -> Callable[..., Any]:
+    """Serves an endpoint on the running event loop for the length of a block; gives an `httpx.AsyncClient`."""
+    return _served
+
+
+@pytest.fixture(scope="session")
+def served_aside() -> Callable[..., AbstractContextManager[httpx.Client]]:
+    """Serves an endpoint beside the test for the length of a block; gives an `httpx.Client`."""
+    return _served_aside
 
 
 class BrakedEngine:

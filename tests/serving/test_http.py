@@ -1,21 +1,22 @@
-"""The application in this process: what it accepts, what it refuses, and what it says."""
+"""The endpoint on a socket of this process: what it accepts, what it refuses, and what it says."""
 
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+import socket
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from starlette.testclient import TestClient
 
 from serving.classifier import Classifier
 from serving.errors import EngineError
-from serving.http import create_app
+from serving.http import Endpoint
 from serving.limits import Limits
+from serving.server import HttpServer
 
 JSON = {"content-type": "application/json"}
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)  # lone surrogates, NUL and all
@@ -23,8 +24,8 @@ SMALL = Limits(max_body_bytes=1000, max_texts=3, max_queue=4)
 
 
 @pytest.fixture(scope="module")
-def client(classifier: Classifier) -> Iterator[TestClient]:
-    with TestClient(create_app(classifier, SMALL), raise_server_exceptions=False) as client:
+def client(classifier: Classifier, served_aside: Any) -> Iterator[httpx.Client]:
+    with served_aside(Endpoint(classifier, SMALL)) as client:
         yield client
 
 
@@ -37,7 +38,7 @@ def refused(response: Any, status: int, sentence: str) -> None:
     assert response.headers["content-type"] == "application/json"
 
 
-def test_one_text(client: TestClient) -> None:
+def test_one_text(client: httpx.Client) -> None:
     answer = client.post("/predict", json={"text": "green"})
     assert answer.status_code == 200
     body = answer.json()
@@ -47,7 +48,7 @@ def test_one_text(client: TestClient) -> None:
     assert body["score"] == body["scores"]["green"] == pytest.approx(0.654796, abs=1e-6)  # e^(4/3) / (e^(4/3) + 2)
 
 
-def test_several_texts_in_order(client: TestClient) -> None:
+def test_several_texts_in_order(client: httpx.Client) -> None:
     texts = ["blue " * 9, "red", "green green"]
     predictions = client.post("/predict", json={"texts": texts}).json()["predictions"]
     assert [(p["label"], p["truncated"]) for p in predictions] == [("blue", True), ("red", False), ("green", False)]
@@ -55,6 +56,45 @@ def test_several_texts_in_order(client: TestClient) -> None:
         alone = client.post("/predict", json={"text": text}).json()
         assert alone["label"] == prediction["label"]
         assert alone["scores"] == pytest.approx(prediction["scores"], abs=1e-5)
+
+
+def test_the_best_labels_only(client: httpx.Client) -> None:
+    body = client.post("/predict", json={"text": "blue blue green", "top_k": 2}).json()
+    assert list(body["scores"]) == ["blue", "green"]
+    assert body["score"] == body["scores"]["blue"] > body["scores"]["green"]
+    assert len(client.post("/predict", json={"text": "red", "top_k": 9}).json()["scores"]) == 3
+
+
+def test_raw_logits_on_request(client: httpx.Client) -> None:
+    answer = client.post("/predict", json={"texts": ["red", "blue"], "logits": True, "top_k": 1}).json()["predictions"]
+    assert [prediction["logits"] for prediction in answer] == [
+        {"red": pytest.approx(4 / 3)},
+        {"blue": pytest.approx(4 / 3)},
+    ]
+    whole = client.post("/predict", json={"text": "green", "logits": True}).json()
+    assert whole["logits"] == pytest.approx({"red": 0, "green": 4 / 3, "blue": 0})
+    assert "logits" not in client.post("/predict", json={"text": "green", "logits": False}).json()
+
+
+def test_a_text_as_long_as_allowed_and_one_character_more(classifier: Classifier, served_aside: Any) -> None:
+    with served_aside(Endpoint(classifier, Limits(max_text_chars=10))) as client:
+        assert client.post("/predict", json={"text": "red " * 2 + "re"}).status_code == 200
+        refused(
+            client.post("/predict", json={"texts": ["red", "r" * 11]}),
+            413,
+            "texts[1] has 11 characters; send at most 10",
+        )
+
+
+def test_a_megabyte_of_one_letter(classifier: Classifier, served_aside: Any) -> None:
+    with served_aside(Endpoint(classifier, Limits(max_text_chars=1 << 20))) as client:
+        answer = client.post("/predict", json={"text": "a" * ((1 << 20) - 100)})
+        assert (answer.status_code, answer.json()["tokens"]) == (200, 3)
+        refused(client.post("/predict", json={"text": "a" * (1 << 20)}), 413, "larger than 1048576 bytes")
+
+
+def test_a_compressed_body_is_refused(client: httpx.Client) -> None:
+    refused(client.post("/predict", content=b"x", headers=JSON | {"content-encoding": "gzip"}), 415, "compressed")
 
 
 @pytest.mark.parametrize(
@@ -80,63 +120,56 @@ def test_several_texts_in_order(client: TestClient) -> None:
         (b'{"texts": []}', 422, "texts is empty"),
         (b'{"text": ""}', 422, "text is empty or only white space"),
         (b'{"texts": ["red", " \\n\\t"]}', 422, "texts[1] is empty or only white space"),
+        (b'{"text": "red", "top_k": 0}', 422, "at `$.top_k`"),
+        (b'{"text": "red", "top_k": 1.5}', 422, "at `$.top_k`"),
+        (b'{"text": "red", "top_k": 1e999}', 422, "at `$.top_k`"),
+        (b'{"text": "red", "logits": 1}', 422, "Expected `bool`, got `int` - at `$.logits`"),
         (b'{"texts": ["a", "b", "c", "d"]}', 413, "4 texts are too many; send at most 3"),
     ],
 )
-def test_a_body_that_asks_for_nothing(client: TestClient, body: bytes, status: int, sentence: str) -> None:
+def test_a_body_that_asks_for_nothing(client: httpx.Client, body: bytes, status: int, sentence: str) -> None:
     refused(client.post("/predict", content=body, headers=JSON), status, sentence)
 
 
-def test_an_answer_quotes_little_of_a_long_mistake(client: TestClient) -> None:
+def test_an_answer_quotes_little_of_a_long_mistake(client: httpx.Client) -> None:
     answer = client.post("/predict", content=b'{"' + b"x" * 900 + b'": 1}', headers=JSON)
     refused(answer, 422, "unknown field")
     assert len(answer.json()["error"]) < 300
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
-def test_another_content_type(client: TestClient, content_type: str) -> None:
+def test_another_content_type(client: httpx.Client, content_type: str) -> None:
     answer = client.post("/predict", content=b'{"text": "red"}', headers={"content-type": content_type})
     refused(answer, 415, "send application/json")
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
-def test_json_by_another_spelling(client: TestClient, content_type: str) -> None:
+def test_json_by_another_spelling(client: httpx.Client, content_type: str) -> None:
     answer = client.post("/predict", content=b'{"text": "red"}', headers={"content-type": content_type})
     assert answer.json()["label"] == "red"
 
 
-def test_a_body_as_large_as_allowed_and_one_byte_more(client: TestClient) -> None:
+def test_a_body_as_large_as_allowed_and_one_byte_more(client: httpx.Client) -> None:
     body = b'{"text": "red"}'.ljust(1000)
     assert client.post("/predict", content=body, headers=JSON).status_code == 200
     refused(client.post("/predict", content=body + b" ", headers=JSON), 413, "larger than 1000 bytes")
 
 
-def test_an_endless_body_is_not_read_to_its_end(classifier: Classifier) -> None:
+def test_an_endless_body_is_not_read_to_its_end(client: httpx.Client) -> None:
     sent: list[int] = []
 
-    async def endless() -> dict[str, object]:
-        sent.append(400)
-        return {"type": "http.request", "body": b" " * 400, "more_body": True}
+    def endless() -> Iterator[bytes]:
+        while len(sent) < 100_000:
+            sent.append(400)
+            yield b" " * 400
 
-    answers: list[Any] = []
-
-    async def collect(message: Any) -> None:
-        answers.append(message)
-
-    async def scenario() -> None:
-        app = create_app(classifier, SMALL)
-        headers = [(b"content-type", b"application/json")]
-        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "query_string": b""}
-        async with app.router.lifespan_context(app):
-            await app(scope, endless, collect)  # pyright: ignore[reportArgumentType]
-
-    asyncio.run(scenario())
-    assert answers[0]["status"] == 413
-    assert (b"connection", b"close") in answers[0]["headers"]
-    assert len(sent) == 3  # 1,200 bytes are the first to exceed 1,000
+    answer = client.post("/predict", content=endless(), headers=JSON)
+    refused(answer, 413, "larger than 1000 bytes")
+    assert answer.headers["connection"] == "close"
+    assert len(sent) < 100_000
 
 
-def test_paths_and_methods_that_are_not_there(client: TestClient) -> None:
+def test_paths_and_methods_that_are_not_there(client: httpx.Client) -> None:
     refused(client.get("/predictions"), 404, "POST /predict")
     answer = client.get("/predict")
     refused(answer, 405, "GET is not answered at this path; use POST")
@@ -144,7 +177,7 @@ def test_paths_and_methods_that_are_not_there(client: TestClient) -> None:
     refused(client.post("/healthz"), 405, "use GET")
 
 
-def test_metadata(client: TestClient, classifier: Classifier) -> None:
+def test_metadata(client: httpx.Client, classifier: Classifier) -> None:
     body = client.get("/metadata").json()
     assert body.pop("pid") > 0
     assert body == {
@@ -160,33 +193,34 @@ def test_metadata(client: TestClient, classifier: Classifier) -> None:
 
 
 def test_ready_from_start_to_end(classifier: Classifier) -> None:
-    app = create_app(classifier)
+    endpoint = Endpoint(classifier)
 
     async def scenario() -> None:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://endpoint") as client:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = HttpServer(endpoint, endpoint.limits)
+        await server.start(listener)
+        base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
             early = await client.get("/readyz")
             refused(early, 503, "starting or stopping")
             assert early.headers["retry-after"] == "1"
             assert (await client.get("/healthz")).status_code == 200
-            async with app.router.lifespan_context(app):
-                assert (await client.get("/readyz")).status_code == 200
+            assert (await client.get("/v2/health/ready")).status_code == 503
+            endpoint.start()
+            assert (await client.get("/readyz")).status_code == 200
+            await endpoint.stop()
             assert (await client.get("/readyz")).status_code == 503
             refused(await client.post("/predict", json={"text": "red"}), 503, "try again shortly")
+        await server.stop()
 
     asyncio.run(scenario())
 
 
-def test_a_full_queue_is_503_until_it_is_not(braked: Any) -> None:
+def test_a_full_queue_is_503_until_it_is_not(braked: Any, served: Any) -> None:
     classifier, engine = braked
-    app = create_app(classifier, Limits(max_texts=2, max_queue=2))
 
     async def scenario() -> None:
-        transport = httpx.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://endpoint") as client,
-        ):
+        async with served(Endpoint(classifier, Limits(max_texts=2, max_queue=2))) as client:
             engine.released.clear()
             first = asyncio.create_task(client.post("/predict", json={"texts": ["red", "blue"]}))
             assert await asyncio.to_thread(engine.entered.acquire, timeout=30)
@@ -202,10 +236,10 @@ def test_a_full_queue_is_503_until_it_is_not(braked: Any) -> None:
 
 
 def test_a_failing_engine_is_500_without_details_and_the_next_request_is_answered(
-    braked: Any, caplog: pytest.LogCaptureFixture
+    braked: Any, served_aside: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     classifier, engine = braked
-    with caplog.at_level(logging.DEBUG), TestClient(create_app(classifier)) as client:
+    with caplog.at_level(logging.DEBUG), served_aside(Endpoint(classifier)) as client:
         engine.broken = EngineError("the weights melted")
         answer = client.post("/predict", json={"text": "SECRET"})
         refused(answer, 500, "its log says more")
@@ -218,7 +252,7 @@ def test_a_failing_engine_is_500_without_details_and_the_next_request_is_answere
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ANY_TEXT)
-def test_any_text_is_answered_or_refused(client: TestClient, text: str) -> None:
+def test_any_text_is_answered_or_refused(client: httpx.Client, text: str) -> None:
     answer = client.post("/predict", content=json.dumps({"text": text}).encode(), headers=JSON)
     lone_surrogate = any("\ud800" <= letter <= "\udfff" for letter in json.loads(json.dumps(text)))
     blank = not text or text.isspace()
@@ -229,7 +263,7 @@ def test_any_text_is_answered_or_refused(client: TestClient, text: str) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=1100))
-def test_any_bytes_are_refused(client: TestClient, body: bytes) -> None:
+def test_any_bytes_are_refused(client: httpx.Client, body: bytes) -> None:
     assert client.post("/predict", content=body, headers=JSON).status_code in (400, 413, 422)
 
 
@@ -240,20 +274,6 @@ def test_limits_that_could_never_be_met() -> None:
         Limits(max_batch=0)
 
 
-async def _chunks() -> AsyncIterator[bytes]:
-    yield b'{"text": '
-    yield b'"red"}'
-
-
-def test_a_chunked_body(classifier: Classifier) -> None:
-    app = create_app(classifier)
-
-    async def scenario() -> None:
-        transport = httpx.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://endpoint") as client,
-        ):
-            assert (await client.post("/predict", content=_chunks(), headers=JSON)).json()["label"] == "red"
-
-    asyncio.run(scenario())
+def test_a_chunked_body(client: httpx.Client) -> None:
+    answer = client.post("/predict", content=iter([b'{"text": ', b'"red"}']), headers=JSON)
+    assert answer.json()["label"] == "red"

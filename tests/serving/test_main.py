@@ -161,12 +161,36 @@ def test_an_address_that_is_not_here(shared_bundle: Bundle) -> None:
     assert line.startswith("error: cannot listen on 192.0.2.1 port 8000: ")
 
 
-def test_a_damaged_bundle(bundle: Bundle) -> None:
-    bundle.model_path.write_bytes(b"")
+def change_a_byte(bundle: Bundle) -> None:
+    content = bytearray(bundle.model_path.read_bytes())
+    content[len(content) // 2] ^= 1
+    bundle.model_path.write_bytes(content)
+
+
+def edit_manifest(bundle: Bundle, **changes: object) -> None:
+    path = bundle.folder / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (change_a_byte, "model.onnx was changed since it was sealed"),
+        (lambda bundle: bundle.model_path.write_bytes(b""), "model.onnx was changed since it was sealed"),
+        (lambda bundle: bundle.tokenizer_path.unlink(), "tokenizer.json is missing"),
+        (lambda bundle: (bundle.folder / "bundle.json").unlink(), "is half-written or not a bundle"),
+        (lambda bundle: edit_manifest(bundle, format_version=99), "has format 99, expected 1; upgrade deploycost"),
+        (lambda bundle: edit_manifest(bundle, labels=["red", "green"]), "does not fit its labels"),
+        (lambda bundle: edit_manifest(bundle, model_file="../model.onnx"), "../model.onnx is named but not sealed"),
+        (lambda bundle: edit_manifest(bundle, files={"../x": {"sha256": "0" * 64, "size_bytes": 1}}), "'../x' escapes"),
+        (lambda bundle: edit_manifest(bundle, engine="abacus"), "Invalid enum value 'abacus'"),
+    ],
+)
+def test_a_damaged_bundle_is_refused_at_start(bundle: Bundle, damage: Any, sentence: str) -> None:
+    damage(bundle)
     line = one_line(python("-m", "serving", "--bundle", str(bundle.folder), "--port", "0"))
-    assert line.startswith("error: the bundle in ")
-    assert "model.onnx was changed" in line
-    assert "rebuild it with `deploycost build`" in line
+    assert line.startswith("error: ")
+    assert sentence in line
 
 
 def test_a_bundle_whose_model_does_not_load(bundle: Bundle, manifest: Any) -> None:
@@ -185,6 +209,10 @@ def test_a_bundle_whose_model_does_not_load(bundle: Bundle, manifest: Any) -> No
         (("--bundle", "x", "--threads", "0"), "argument --threads: expected a whole number from 1, got '0'"),
         (("--bundle", "x", "--max-batch", "many"), "expected a whole number from 1, got 'many'"),
         (("--bundle", "x", "--port", "65536"), "expected a port from 0 to 65535, got '65536'"),
+        (("--bundle", "x", "--workers", "0"), "argument --workers: expected a whole number from 1, got '0'"),
+        (("--bundle", "x", "--batch-window-ms", "-1"), "expected milliseconds from 0 to 1000, got '-1'"),
+        (("--bundle", "x", "--batch-window-ms", "nan"), "expected milliseconds from 0 to 1000, got 'nan'"),
+        (("--bundle", "x", "--deadline-ms", "0"), "expected whole milliseconds from 1 to 60000, got '0'"),
     ],
 )
 def test_arguments_that_are_wrong(arguments: tuple[str, ...], sentence: str) -> None:
@@ -196,16 +224,62 @@ def test_arguments_that_are_wrong(arguments: tuple[str, ...], sentence: str) -> 
 
 def test_no_training_framework_in_the_process(shared_bundle: Bundle) -> None:
     program = (
-        "import json, sys; import serving.__main__, serving.http, uvicorn; from serving.classifier import Classifier;"
-        f"app = serving.http.create_app(Classifier({str(shared_bundle.folder)!r}));"
+        "import json, sys; import serving.__main__, serving.http, serving.server;"
+        "from serving.classifier import Classifier;"
+        f"endpoint = serving.http.Endpoint(Classifier({str(shared_bundle.folder)!r}));"
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     )
     loaded = set(json.loads(python("-c", program).stdout))
-    assert {"onnxruntime", "tokenizers", "starlette"} <= loaded
+    assert {"onnxruntime", "tokenizers", "httptools"} <= loaded
     assert loaded & FORBIDDEN == set()
 
 
 def test_help_imports_nothing_heavy() -> None:
     program = "import sys, serving.__main__; print(' '.join(sys.modules))"
     loaded = set(python("-c", program).stdout.split())
-    assert loaded & {"numpy", "onnxruntime", "tokenizers", "starlette", "uvicorn", "msgspec"} == set()
+    assert loaded & {"numpy", "onnxruntime", "tokenizers", "httptools", "prometheus_client", "msgspec"} == set()
+
+
+def test_no_text_of_a_user_is_logged(start_server: Any, shared_bundle: Bundle) -> None:
+    secret = "SECRET"
+    bodies = [
+        json.dumps({"text": secret}).encode(),
+        json.dumps({"texts": [secret, 1]}).encode(),
+        json.dumps({secret: secret}).encode(),
+        b'{"text": "' + secret.encode(),
+        b"\xff" + secret.encode(),
+    ]
+    headers = {"content-type": "application/json", "x-deadline-ms": "500"}
+    with start_server(shared_bundle.folder) as running:
+        with httpx.Client(base_url=running.url, trust_env=False) as client:
+            for body in bodies:
+                for path in ("/predict", f"/{secret}?{secret}", "/v2/models/tiny.onnx-fp32/infer"):
+                    assert client.post(path, content=body, headers=headers | {"x-api-key": secret}).status_code < 500
+            assert secret not in client.get("/metrics").text
+        with socket.create_connection((running.announced["host"], running.announced["port"])) as connection:
+            connection.sendall(f"{secret}\r\n\r\n".encode())
+            connection.recv(1000)
+        running.process.terminate()
+        output, errors = running.process.communicate(timeout=30)
+    assert (output, errors) == ("", "")
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_many_requests(start_server: Any, shared_bundle: Bundle) -> None:
+    import psutil
+
+    requests = [{"text": "red " * (number % 40 + 1)} for number in range(200)]
+    with start_server(shared_bundle.folder) as running:
+        process = psutil.Process(running.process.pid)
+
+        def ask(many: int) -> None:
+            with httpx.Client(base_url=running.url, trust_env=False) as client:
+                for number in range(many):
+                    body = requests[number % len(requests)] if number % 5 else {"text": number}
+                    assert client.post("/predict", json=body).status_code in (200, 422)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(ask, [1000] * 4))
+            before = process.memory_info().rss
+            list(pool.map(ask, [1000] * 16))
+        assert process.memory_info().rss - before < 4 << 20

@@ -1,0 +1,78 @@
+"""What passes between the event loop and the engine's thread: jobs on their way in, reports on their way out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.classifier import EncodedText, Prediction
+from serving.errors import EngineError, Overloaded
+
+Failure = EngineError | Overloaded
+
+
+class Outcome(NamedTuple):
+    """What the model says of one text; `logits` [labels] are its scores before the softmax."""
+
+    prediction: Prediction
+    logits: NDArray[np.float32]
+
+
+# Called once, on the event loop, with one outcome per text in order, or with what went wrong.
+OnDone = Callable[["list[Outcome] | Failure"], None]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Texts that were asked together. Times are of `time.perf_counter`."""
+
+    texts: Sequence[str]
+    work: int
+    arrived_s: float
+    deadline_s: float
+    on_done: OnDone
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    failure: Failure | None = None
+    # Set on the event loop: nobody waits for it any more, or it was answered.
+    over: bool = False
+    # Set on the thread: reported, so that it is reported once.
+    reported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One text of a job, ready for the engine."""
+
+    job: Job
+    position: int
+    encoded: EncodedText
+
+    def __lt__(self, other: "Item") -> bool:
+        return len(self.encoded.token_ids) < len(other.encoded.token_ids)
+
+
+@dataclass(slots=True)
+class Report:
+    """What the thread did since its last report: one batch, jobs that it ended, and what they cost.
+
+    `tokens` are those of the texts, `padded_tokens` what was computed for them. `queue_s` is how long each text of the
+    batch had waited, `work` and `compute_s` cover tokenising too.
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    texts: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    work: int = 0
+    compute_s: float = 0.0
+    queue_s: list[float] = field(default_factory=list)
+
+
+class Observer(Protocol):
+    """Who wants to know of batches; called on the event loop."""
+
+    def batch_done(self, report: Report) -> None:
+        """A batch was computed."""
+        ...

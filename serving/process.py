@@ -1,0 +1,85 @@
+"""The life of one serving process: from a loaded endpoint to the last answer after SIGTERM."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+    from serving.http import Endpoint
+
+# Set by a supervisor in the environment of its workers: standard input is a pipe that ends when the supervisor does.
+TETHERED: Final = "SERVING_TETHERED"
+
+
+class StopSignal:
+    """What SIGTERM and SIGINT do: leave at once while loading, drain when serving, leave at once when told again."""
+
+    def __init__(self) -> None:
+        self._drain: Callable[[], object] | None = None
+        signal.signal(signal.SIGTERM, self)
+        signal.signal(signal.SIGINT, self)
+
+    def __call__(self, _: int, __: FrameType | None) -> None:
+        """A signal has come."""
+        if self._drain is None:
+            sys.exit(0)
+        drain, self._drain = self._drain, None
+        drain()
+
+    def drains_with(self, drain: Callable[[], object]) -> None:
+        """From now on the first signal calls `drain`, and the next one exits."""
+        self._drain = drain
+
+
+def run(
+    endpoint: "Endpoint",
+    listener: "socket.socket",
+    tls: "ssl.SSLContext | None",
+    stop: StopSignal,
+    announce: Callable[[], None],
+) -> None:
+    """Serve until a signal comes, then drain. `OSError` where the socket cannot be listened on."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(endpoint, listener, tls, stop, announce))
+
+
+async def _serve(
+    endpoint: "Endpoint",
+    listener: "socket.socket",
+    tls: "ssl.SSLContext | None",
+    stop: StopSignal,
+    announce: Callable[[], None],
+) -> None:
+    from serving.server import HttpServer
+
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    stop.drains_with(lambda: loop.call_soon_threadsafe(stopped.set))
+    server = HttpServer(endpoint, endpoint.limits)
+    endpoint.start()
+    await server.start(listener, tls)
+    if TETHERED in os.environ:
+        loop.add_reader(sys.stdin.fileno(), stopped.set)  # nothing is ever written to it: it is readable when it ends
+    announce()
+    await stopped.wait()
+    if TETHERED in os.environ:
+        loop.remove_reader(sys.stdin.fileno())
+    await server.stop()
+    await endpoint.stop()
+
+
+def _loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
+    """uvloop's event loop, where there is one for this system."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
