@@ -12,8 +12,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 _TOLD_PACKAGES = (
-    "torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "tokenizers", "locust", "starlette",
-    "uvicorn",
+    "torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "tokenizers", "locust",
 )  # fmt: skip
 
 

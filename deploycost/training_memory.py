@@ -25,8 +25,8 @@ from typing import Literal
 
 from deploycost.encoder_shape import EncoderShape
 from deploycost.experiment import TrainingSpec
+from deploycost.layer_choice import resolve_layers
 from deploycost.methods import Method
-from deploycost.models.layer_choice import resolve_layers
 from deploycost.records import TrainingMemory
 from deploycost.units import MIB
 

@@ -12,10 +12,10 @@ from peft import PeftConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
 
 from deploycost.errors import UserError
+from deploycost.layer_choice import resolve_layers
 from deploycost.models.base import BaseModel, load_classifier
 from deploycost.models.bottlenecks import Bottlenecks
 from deploycost.models.deep_prompts import DeepPrompts
-from deploycost.models.layer_choice import resolve_layers
 from deploycost.models.low_rank import low_rank_config, orthogonality_penalty, rank_layers
 from deploycost.models.peft_methods import BottleneckConfig, DeepPromptConfig, register
 from deploycost.models.prompts import VirtualTokens, start_vectors

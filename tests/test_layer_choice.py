@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploycost.errors import UserError
-from deploycost.models.layer_choice import resolve_layers
+from deploycost.layer_choice import resolve_layers
 
 
 @pytest.mark.parametrize(
