@@ -24,6 +24,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
@@ -75,15 +76,7 @@ def plain_trainer(setting: PlainSetting, train: LabelledTexts, callbacks: Sequen
         )
         model = get_peft_model(model, config)
     if setting.method == "prompt":
-        sizes = model.config
-        config = PromptTuningConfig(
-            task_type=TaskType.SEQ_CLS,
-            num_virtual_tokens=20,
-            token_dim=sizes.hidden_size,
-            num_layers=sizes.num_hidden_layers,
-            num_attention_heads=sizes.num_attention_heads,
-        )
-        model = get_peft_model(model, config)
+        model = get_peft_model(model, _prompt_config(model.config))
     arguments = TrainingArguments(
         output_dir=setting.output_folder,
         per_device_train_batch_size=setting.batch_size,
@@ -94,6 +87,16 @@ def plain_trainer(setting: PlainSetting, train: LabelledTexts, callbacks: Sequen
         disable_tqdm=True,
     )
     return Trainer(model=model, args=arguments, train_dataset=_tokenised(tokenizer, train), callbacks=list(callbacks))
+
+
+def _prompt_config(sizes: PreTrainedConfig) -> PromptTuningConfig:
+    return PromptTuningConfig(
+        task_type=TaskType.SEQ_CLS,
+        num_virtual_tokens=20,
+        token_dim=sizes.hidden_size,
+        num_layers=sizes.num_hidden_layers,
+        num_attention_heads=sizes.num_attention_heads,
+    )
 
 
 def plain_accuracy(trainer: Trainer, setting: PlainSetting, test: LabelledTexts) -> float:

@@ -102,6 +102,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--train-rows", type=int, default=4000, help="of the trainings that are judged (default: 4000)")
     parser.add_argument("--test-rows", type=int, default=None, help="to judge on (default: all)")
     asked = parser.parse_args()
+    for name in ("pairs", "steps", "warm_up_steps", "threads", "epochs"):
+        if getattr(asked, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(asked, name)}: expected 1 or more")
     asked.methods = METHOD_NAMES if asked.methods == "all" else asked.methods.split(",")
     unknown = [name for name in asked.methods if name not in METHOD_NAMES]
     if unknown:
@@ -190,6 +193,7 @@ def _table(found: Sequence[dict[str, Any]]) -> Table:
         "tokens/s",
         "peak MiB",
         "faster by",
+        "by core time",
         "memory ratio",
         "accuracy %",
     ):

@@ -36,10 +36,13 @@ _FEW_TEST_ROWS = 40
 
 
 class StepTimer(TrainerCallback):
-    """Times the steps after the warm-up, and reads the memory's mark after the last."""
+    """Times the steps from `warm_up_steps`, at least one, to `steps`, and reads the memory's mark after the last."""
 
     def __init__(self, warm_up_steps: int, steps: int) -> None:
-        self._ended_ns = {warm_up_steps: (0, 0), steps: (0, 0)}
+        if not 1 <= warm_up_steps < steps:
+            raise ValueError(f"{warm_up_steps} warm-up steps of {steps}: expected at least 1, and steps left to time")
+        self._ends = (warm_up_steps, steps)
+        self._ended_ns: dict[int, tuple[int, int]] = {}
         self._baseline = resident_memory_bytes()
         self.peak_memory_bytes = 0
 
@@ -47,7 +50,8 @@ class StepTimer(TrainerCallback):
         self.step_ended(state.global_step)
 
     def step_ended(self, done: int) -> None:
-        if done in self._ended_ns:
+        # Once each: what comes after training is told of as the first of one step.
+        if done in self._ends and done not in self._ended_ns:
             self._ended_ns[done] = perf_counter_ns(), process_time_ns()
             # The kernel brings its mark up to date now and then only.
             self.peak_memory_bytes = max(peak_memory_bytes(), resident_memory_bytes()) - self._baseline
@@ -55,7 +59,7 @@ class StepTimer(TrainerCallback):
     @property
     def durations_s(self) -> tuple[float, float]:
         """By the clock, and of all cores together."""
-        (began, cores_began), (ended, cores_ended) = self._ended_ns.values()
+        (began, cores_began), (ended, cores_ended) = (self._ended_ns[step] for step in self._ends)
         return (ended - began) / _NS_PER_S, (cores_ended - cores_began) / _NS_PER_S
 
 

@@ -13,14 +13,14 @@ from deploycost.environment import has_fast_bf16, machine_facts
 from deploycost.errors import UserError, unknown_name
 from deploycost.experiment import DatasetSpec, Experiment, MethodName, TrainingSpec
 from deploycost.methods import METHODS, Method
-from deploycost.projecting.method_choice import MethodQuestion
 from deploycost.projecting.method_evidence import KnownStudy
+from deploycost.projecting.method_outlook import MethodQuestion
 from deploycost.records import read_record
-from deploycost.study_record import StudyRecord
+from deploycost.study_record import StudyRecord, cell_run_folder, machine_name
 from deploycost.training_memory import Device, Setting, load_of, predict, trainable_parameters
-from deploycost.units import GIB
+from deploycost.units import GIB, bytes_text
 from deploycost.verdicts import MethodFacts
-from deploycost.workspace import open_run
+from deploycost.workspace import Run, open_run
 from pricing.book import load_book
 
 # A label more is one row of the classifier: a few KiB, whatever the method.
@@ -29,11 +29,15 @@ _LABELS = 4
 
 @dataclass(frozen=True)
 class TrainingDevice:
-    """What is trained on: `memory_bytes` is that of one accelerator, None where it is not known."""
+    """What is trained on: `memory_bytes` is that of one accelerator, None where it is not known.
+
+    `machine` is the one at hand, as studies name it; None where it is another.
+    """
 
     name: str
     kind: Device
     memory_bytes: int | None = None
+    machine: str | None = None
 
 
 def training_device(name: str | None) -> TrainingDevice:
@@ -43,8 +47,9 @@ def training_device(name: str | None) -> TrainingDevice:
         UserError: there is no such device.
     """
     if name is None:
-        gpu = machine_facts().gpu_model
-        return TrainingDevice(gpu, "cuda") if gpu else TrainingDevice("cpu", "cpu")
+        facts = machine_facts()
+        gpu = facts.gpu_model
+        return TrainingDevice(gpu or "cpu", "cuda" if gpu else "cpu", machine=machine_name(facts))
     if name.lower() in ("cpu", "cuda"):
         return TrainingDevice(name.lower(), "cuda" if name.lower() == "cuda" else "cpu")
     memories = _accelerator_memories()
@@ -79,6 +84,8 @@ def usual_experiment(runs_dir: Path, run: str | None) -> Experiment | None:
     """What a question is about unless it says: the run named, else the user's newest run or study, whichever was
     changed last; None where there is neither.
 
+    Of a study, what all its cells have in common.
+
     Raises:
         UserError: there is no run of that name, or a record is damaged.
     """
@@ -86,10 +93,19 @@ def usual_experiment(runs_dir: Path, run: str | None) -> Experiment | None:
     newest = max(changed, key=changed.__getitem__, default=None)
     if run is not None or (newest is not None and newest.name == "experiment.yaml"):
         return open_run(runs_dir, run).experiment()
-    if newest is not None:
-        study = read_record(newest, StudyRecord)
+    return None if newest is None else _experiment_of(read_record(newest, StudyRecord), runs_dir)
+
+
+def _experiment_of(study: StudyRecord, runs_dir: Path) -> Experiment:
+    """What the cells of a study have in common, from their runs: there the model and the texts have their place and
+    not only their name. Of a study without its runs, the names."""
+    runs = [Run(cell_run_folder(runs_dir, each.slug, each.experiment_digest)) for each in study.results]
+    cells = [run.experiment() for run in runs if run.experiment_path.exists()]
+    if not cells:
         return Experiment(model=study.base_model, dataset=DatasetSpec(source=study.dataset))
-    return None
+    every = [cell.training.model_dump(mode="json") for cell in cells]
+    common = {name: value for name, value in every[0].items() if all(each[name] == value for each in every)}
+    return Experiment(model=cells[0].model, dataset=cells[0].dataset, training=TrainingSpec.model_validate(common))
 
 
 def method_question(experiment: Experiment, device: TrainingDevice, *, dataset_is_known: bool) -> MethodQuestion:
@@ -102,9 +118,11 @@ def method_question(experiment: Experiment, device: TrainingDevice, *, dataset_i
     Raises:
         UserError: there is no budget, the model cannot be had, or its architecture is not understood.
     """
-    budgets = [size for size in (experiment.training.dynamic.memory_budget, device.memory_bytes) if size is not None]
+    asked, there = experiment.training.dynamic.memory_budget, device.memory_bytes
+    budgets = [size for size in (asked, there) if size is not None]
     if not budgets:
         raise UserError("no memory budget to choose a method by: give --memory-budget, as in 4GiB")
+    capped = asked is not None and there is not None and there < asked
     shape = _shape(experiment.model)
     dynamic = experiment.training.dynamic.model_copy(update={"memory_budget": None})
     training = experiment.training.model_copy(update={"dynamic": dynamic})
@@ -112,10 +130,15 @@ def method_question(experiment: Experiment, device: TrainingDevice, *, dataset_i
         memory_budget_bytes=min(budgets),
         max_accuracy_drop=experiment.quote.max_accuracy_drop,
         base_model=_plain_name(experiment.model),
-        dataset=_plain_name(experiment.dataset.source) if dataset_is_known else None,
+        dataset=experiment.dataset.model_copy(update={"source": _plain_name(experiment.dataset.source)}),
+        dataset_is_known=dataset_is_known,
         shape=shape,
         training=training,
         setting=_setting(training, shape, device),
+        machine=device.machine,
+        budget_note=f"{bytes_text(there)} is all that a {device.name} has, of {bytes_text(asked)} asked for; "
+        if capped
+        else "",
     )
 
 

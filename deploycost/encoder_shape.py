@@ -53,7 +53,6 @@ class _Fields:
     ffn_width: str
     matrices: tuple[str, ...]
     targets: tuple[str, ...]
-    reserved_positions: int = 0
 
 
 _BERT = _Fields(
@@ -66,9 +65,7 @@ _BERT = _Fields(
 )
 _FAMILIES: dict[str, _Fields] = {
     "bert": _BERT,
-    "roberta": _Fields(
-        _BERT.layers, _BERT.hidden, _BERT.heads, _BERT.ffn_width, _BERT.matrices, _BERT.targets, reserved_positions=2
-    ),
+    "roberta": _BERT,
     "distilbert": _Fields("n_layers", "dim", "n_heads", "hidden_dim", _DISTILBERT_MATRICES, ("q_lin", "v_lin")),
 }
 

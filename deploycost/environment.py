@@ -31,13 +31,17 @@ class MachineFacts(BaseModel):
     instance_type: str | None = None
 
 
-def machine_facts(instance_type: str | None = None) -> MachineFacts:
-    """This machine; `instance_type` is the user's word for what it is rented as (`g4dn.xlarge`), if anything."""
+def machine_facts(instance_type: str | None = None, gpu_uuid: str | None = None) -> MachineFacts:
+    """This machine.
+
+    `instance_type` is the user's word for what it is rented as (`g4dn.xlarge`), if anything; `gpu_uuid` is the
+    driver's for the GPU that was measured on, without which it is the first that may be used.
+    """
     return MachineFacts(
         cpu_model=_cpu_model(),
         cpu_cores=len(usable_cores()),
         memory_bytes=psutil.virtual_memory().total,
-        gpu_model=_gpu_model(),
+        gpu_model=_gpu_model(gpu_uuid or _first_usable_gpu()),
         platform=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         packages={name: version for name in _TOLD_PACKAGES if (version := _version(name))},
@@ -83,13 +87,23 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
-def _gpu_model() -> str | None:
+def _first_usable_gpu() -> str:
+    """The first of `CUDA_VISIBLE_DEVICES`, a number or a UUID; empty or below 0 where it hides all GPUs."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+
+
+def _gpu_model(place: str) -> str | None:
+    """The name of the GPU with that number or UUID."""
     # Asked of the driver's library, so that no training framework is loaded to name a device.
     import pynvml
 
+    if not place or place.startswith("-"):
+        return None
     try:
         pynvml.nvmlInit()
-        name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
+        by_number = place.isdecimal()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(place)) if by_number else pynvml.nvmlDeviceGetHandleByUUID(place)
+        name = pynvml.nvmlDeviceGetName(handle)
         pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return None

@@ -16,7 +16,6 @@ PrecisionGoal = Literal["quick", "normal", "tight"]
 TrackerName = Literal["none", "tensorboard", "wandb", "mlflow", "trackio"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 ARTIFACT_NAMES: tuple[ArtifactName, ...] = get_args(ArtifactName)
-TRACKER_NAMES: tuple[TrackerName, ...] = get_args(TrackerName)
 # The literature's four configurations, and plain LoRA beside its quantised form.
 USUAL_METHODS: tuple[MethodName, ...] = ("full", "lora", "qlora", "prompt", "stacked")
 

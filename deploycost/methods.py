@@ -7,9 +7,9 @@ Methods that train few weights want higher rates, and virtual tokens the highest
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from deploycost.experiment import MethodName
+from deploycost.experiment import MethodName, TrainingSpec
 
 Prompting = Literal["none", "chosen", "every-layer"]
 
@@ -41,6 +41,8 @@ class Method:
         return (asked or self.default_bits) if self.quantisable else None
 
 
+_LOW_RANK_FLAGS = ("--rank", "--alpha", "--dropout", "--targets")
+_PROMPT_FLAGS = ("--virtual-tokens", "--prompt-layers", "--prompt-start", "--prompt-text")
 _MERGED = "none: folded into the weights"
 _PROMPTED = "virtual tokens in the input pass every layer; at layers, only their attention sees them"
 
@@ -56,7 +58,7 @@ METHODS: dict[MethodName, Method] = {
     "lora": Method(
         "low-rank adapters on query and value",
         _MERGED,
-        flags=("--rank", "--targets"),
+        flags=_LOW_RANK_FLAGS,
         batch_size=8,
         learning_rate=1e-3,
         low_rank=True,
@@ -64,7 +66,7 @@ METHODS: dict[MethodName, Method] = {
     "qlora": Method(
         "low-rank adapters on a base in 4-bit nf4 or 8-bit",
         _MERGED,
-        flags=("--rank", "--targets", "--bits"),
+        flags=(*_LOW_RANK_FLAGS, "--bits"),
         batch_size=8,
         learning_rate=1e-3,
         low_rank=True,
@@ -74,7 +76,7 @@ METHODS: dict[MethodName, Method] = {
     "prompt": Method(
         "virtual tokens after [CLS], or keys and values at chosen layers; the encoder is frozen",
         _PROMPTED,
-        flags=("--virtual-tokens", "--prompt-layers", "--prompt-start"),
+        flags=_PROMPT_FLAGS,
         batch_size=8,
         learning_rate=1e-3,
         prompt_learning_rate=5e-3,
@@ -83,7 +85,7 @@ METHODS: dict[MethodName, Method] = {
     "prefix": Method(
         "trained keys and values on every layer, made by a small network while training",
         "a few more keys in every layer's attention",
-        flags=("--virtual-tokens", "--reparametrised"),
+        flags=("--virtual-tokens", "--prompt-start", "--prompt-text", "--reparametrised", "--prefix-width"),
         batch_size=8,
         learning_rate=1e-3,
         prompt_learning_rate=5e-3,
@@ -100,7 +102,7 @@ METHODS: dict[MethodName, Method] = {
     "dynamic": Method(
         "low-rank adapters whose ranks follow importance, under a memory budget",
         _MERGED,
-        flags=("--rank", "--memory-budget", "--eva", "--targets", "--bits"),
+        flags=(*_LOW_RANK_FLAGS, "--memory-budget", "--max-rank", "--eva", "--bits"),
         batch_size=8,
         learning_rate=1e-3,
         low_rank=True,
@@ -110,7 +112,7 @@ METHODS: dict[MethodName, Method] = {
     "stacked": Method(
         "QLoRA and virtual tokens, trained together",
         _PROMPTED,
-        flags=("--rank", "--targets", "--bits", "--virtual-tokens", "--prompt-layers", "--prompt-start"),
+        flags=(*_LOW_RANK_FLAGS, "--bits", *_PROMPT_FLAGS),
         batch_size=8,
         learning_rate=1e-3,
         prompt_learning_rate=5e-3,
@@ -120,6 +122,23 @@ METHODS: dict[MethodName, Method] = {
         default_bits=4,
     ),
 }
+
+
+def readers_of(flag: str) -> list[MethodName]:
+    """The methods that have a flag, such as `--rank`, among their own; none have one that is for all methods."""
+    return [name for name, method in METHODS.items() if flag in method.flags]
+
+
+def decisive_fields(method: Method, spec: TrainingSpec) -> dict[str, Any]:
+    """What of a spec decides what training by a method comes to, as JSON, each choice in one spelling only."""
+    fields = spec.model_dump(mode="json")
+    for part in unused_parts(method):
+        del fields[part]
+    if "bits" in fields and fields["bits"] == method.default_bits:
+        fields["bits"] = None
+    if method.prompting == "every-layer":
+        fields["prompt"]["layers"] = None
+    return fields
 
 
 def unused_parts(method: Method) -> list[str]:

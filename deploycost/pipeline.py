@@ -7,6 +7,7 @@ each method's peak memory is its own, and a method that is killed for memory tak
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,8 +20,8 @@ from deploycost.base_model import LocatedModel, locate_model
 from deploycost.dataset import Dataset, load_dataset
 from deploycost.environment import MachineFacts, machine_facts, usable_cores
 from deploycost.errors import DeploycostError, NoAnswer, UserError
-from deploycost.experiment import ArtifactName, Experiment, Frozen, MethodName
-from deploycost.methods import METHODS, unused_parts
+from deploycost.experiment import ArtifactName, Experiment, Frozen, MethodName, TrackerName, TrainingSpec
+from deploycost.methods import METHODS, decisive_fields
 from deploycost.records import (
     ExportRecord,
     LoadRecord,
@@ -39,12 +40,15 @@ if TYPE_CHECKING:
     from deploycost.benchmarking.loadtest import LoadSubject
 
 # Of the rules by which stages work: raised when a change of ours makes their earlier results stale.
-_TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 2, 1, 1
+_TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 3, 1, 1
 # Enough texts for their lengths to be like the task's; the load test repeats them in a seeded order.
 LOAD_TEXTS = 500
 # A checkpoint and its successor, then the adapter, two bundles and their unfinished copies; a full fine-tune of a large
 # encoder needs more.
 _SPACE_PER_METHOD_BYTES = 800 * MIB
+# For glibc's allocator: memory once got is kept. Steps would else give it back and have it zeroed anew each time, for a
+# tenth of their duration and the same peak (docs/results/training-speed.md). Other C libraries pay no heed.
+_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1024 * MIB), "MALLOC_TRIM_THRESHOLD_": str(2048 * MIB - 1)}
 
 Say = Callable[[str], None]
 
@@ -106,18 +110,24 @@ def build(run: Run, experiment: Experiment, material: Material, say: Say) -> lis
         One line for each artifact that was refused.
 
     Raises:
-        UserError: a method cannot be built; those before it are kept.
+        UserError: the tracker asked for is not installed, or a method cannot be built; those before it are kept.
     """
+    from deploycost.tuning.trackers import require_tracker
+
+    tracker = experiment.telemetry.report_to
+    require_tracker(tracker)
     refused = []
     for method in experiment.methods:
         tuning_mark = tuning_fingerprint(experiment, method, material)
         due = due_stages(run, experiment, method, tuning_mark)
         slug = experiment.method_slug(method)
         if not due:
-            say(f"{slug}: done before, kept")
+            say(f"{slug}: done before, kept" + _unfollowed(tracker))
             continue
         require_space(run.folder, _SPACE_PER_METHOD_BYTES)
         begun = begun_at_step(run, slug) if "tuning" in due else None
+        if "tuning" not in due and tracker != "none":
+            say(f"{slug}: trained before, kept" + _unfollowed(tracker))
         say(f"{slug}: {', '.join(due)}" + (f"; found a checkpoint of step {begun}" if begun else ""))
         job = WorkerJob(run_folder=run.folder, experiment=experiment, method=method, tuning_fingerprint=tuning_mark)
         try:
@@ -128,11 +138,13 @@ def build(run: Run, experiment: Experiment, material: Material, say: Say) -> lis
     return refused
 
 
+def _unfollowed(tracker: TrackerName) -> str:
+    return "" if tracker == "none" else f"; nothing to follow in {tracker}"
+
+
 def tuning_fingerprint(experiment: Experiment, method: MethodName, material: Material) -> str:
     """A digest of all that decides what training by `method` comes to."""
-    training = experiment.training.model_dump(mode="json")
-    for part in unused_parts(METHODS[method]):
-        del training[part]
+    training = decisive_fields(METHODS[method], experiment.training)
     return fingerprint(_TUNING_RULES, material.base.digest, material.dataset.fingerprint, method, training)
 
 
@@ -264,10 +276,29 @@ def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark
     )
 
 
+def memory_advice(method: MethodName, training: TrainingSpec) -> str:
+    """The flags under which training by a method takes less memory, as the end of a sentence that says `give`."""
+    size = training.batch_size or METHODS[method].batch_size
+    ways = [f"--batch-size {size // 2}"] if size > 1 else []
+    ways += [] if training.gradient_checkpointing else ["--gradient-checkpointing"]
+    if METHODS[method].bits(training.bits) != 4:
+        ways += ["--bits 4" if METHODS[method].quantisable else "--method qlora --bits 4"]
+    return ", or ".join([*ways, "a smaller --max-tokens"])
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of the process that trains: ours, and how its heap is kept where the user has not said."""
+    return {**_HEAP, **os.environ}
+
+
 def _work(job: WorkerJob) -> None:
     # Its stderr is ours: progress bars go straight to the user's terminal.
     child = subprocess.Popen(
-        [sys.executable, "-m", "deploycost.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "deploycost.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=worker_environment(),
     )
     try:
         answer, _ = child.communicate(job.model_dump_json())
@@ -282,7 +313,8 @@ def _raise_outcome(job: WorkerJob, answer: str, return_code: int) -> None:
     try:
         outcome = WorkerOutcome(**json.loads(answer))
     except (ValueError, TypeError):
-        hint = "killed for memory? try --batch-size or --max-tokens" if return_code == -9 else "see the lines above"
+        advice = memory_advice(job.method, job.experiment.training)
+        hint = f"killed for memory? give {advice}" if return_code == -9 else "see the lines above"
         raise DeploycostError(
             f"building {job.method!r} ended without an answer (exit status {return_code}): {hint}; "
             "finished stages are kept, the same command goes on from them"

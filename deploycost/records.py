@@ -109,10 +109,13 @@ class TuningRecord(Record):
     """One base model fine-tuned by one method: `runs/NAME/METHOD/tuning.json`.
 
     Rates are over `training_s`, the time in epochs; `tokens_per_s` counts real tokens, no padding. Peaks are of the
-    training process: `peak_memory_bytes` resident memory by the kernel's mark, `peak_pss_bytes` sampled proportional
-    memory, `peak_gpu_memory_bytes` by torch's allocator, `peak_gpu_nvml_bytes` by the driver. `energy_joules` is of
-    the counter named in `energy_source`, None where there is none. `resumed_at_steps` are the checkpoints it went on
-    from after being stopped.
+    training process from the loading of the model to the last step: `peak_memory_bytes` resident memory by the kernel's
+    mark, `peak_pss_bytes` sampled proportional memory, `peak_gpu_memory_bytes` by torch's allocator,
+    `peak_gpu_nvml_bytes` by the driver; baselines are of right before. The memory that training takes, which
+    `predicted_memory` is of, is `peak_memory_bytes - baseline_memory_bytes`, on a GPU `peak_gpu_memory_bytes`:
+    proportional memory moves with what other processes share. Judging and checkpoints between steps are left out, but
+    for what the heap keeps of them. `energy_joules` is of the counter named in `energy_source`, None where there is
+    none. `resumed_at_steps` are the checkpoints it went on from after being stopped.
     """
 
     format_version: int = FORMAT_VERSION

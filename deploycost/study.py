@@ -20,19 +20,22 @@ import psutil
 
 from deploycost import pipeline
 from deploycost.environment import machine_facts, now, usable_cores
-from deploycost.errors import UserError
+from deploycost.errors import DeploycostError, UserError
 from deploycost.experiment import ARTIFACT_NAMES, Experiment
 from deploycost.pipeline import Material, Say
 from deploycost.records import write_record
 from deploycost.study_cells import CellRun, build_cell, load_test_cell, measurement_of, time_requests
 from deploycost.study_file import FULL_SIZE, CellSpec, StudyFile, found, merged
 from deploycost.study_findings import findings
-from deploycost.study_record import CellPlan, CellResult, StudyRecord
+from deploycost.study_record import CellPlan, CellResult, StudyRecord, cell_run_folder
+from deploycost.study_scenarios import choices
 from deploycost.units import percent, seconds_text
 from deploycost.workspace import Run, write_text
+from pricing.book import load_book
+from pricing.errors import PriceError
+from pricing.selection import select
 
-CELLS_FOLDER = "cells"
-# Where a study may be smaller than the literature's, in the reader's words.
+# Where a study may be unlike its source's setting, in the reader's words.
 _SCALES = {
     "model": "base model",
     "dataset.train_rows": "training rows",
@@ -81,14 +84,18 @@ def run_study(request: StudyRequest, say: Say) -> StudyRecord:
     if not 1 <= request.jobs <= cores:
         raise UserError(f"--jobs {request.jobs}: expected 1 to {cores}, the cores that can be shared out")
     cells = _cell_runs(request)
+    if request.load_test:
+        _check_prices(cells)
     errors = _build(cells, request.jobs, say)
+    served = [cell for cell in cells if _is_served(cell, errors)]
     if request.load_test:
         # What a model carries does not hang on its seed: the first is load-tested, alone on the machine.
-        for cell in (cell for cell in cells if cell.seed == cells[0].seed and cell.variants()):
+        for cell in (cell for cell in served if cell.seed == cells[0].seed):
             say(f"{cell.label}: load test")
             if problem := load_test_cell(cell, say):
                 errors[cell.digest] = problem
-    times = time_requests(cells, request.folder / "request_times.json", say)
+    times, problems = time_requests(served, request.folder / "request_times.json", say)
+    errors = problems | errors
     results = tuple(_result(cell, errors.get(cell.digest), times.get(cell.digest, {})) for cell in cells)
     record = _record(request, cells, results)
     write_text(request.folder / "study.json", write_record(record))
@@ -97,9 +104,7 @@ def run_study(request: StudyRequest, say: Say) -> StudyRecord:
 
 def _cell_runs(request: StudyRequest) -> list[CellRun]:
     """Every cell on every seed; a seed's cells follow one another, so that a slow hour meets all cells alike."""
-    study, changes = request.study, request.changes
-    if request.load_test and not merged(study.experiment, changes).get("artifacts"):
-        changes = merged(changes, {"artifacts": list(ARTIFACT_NAMES)})
+    study, changes = request.study, _with_artifacts(request) if request.load_test else request.changes
     materials: dict[str, Material] = {}
     cells = []
     seeds = request.seeds or study.size(request.size).seeds
@@ -115,9 +120,41 @@ def _cell_runs(request: StudyRequest) -> list[CellRun]:
     return cells
 
 
+def _with_artifacts(request: StudyRequest) -> Mapping[str, Any]:
+    """The changes with all artifacts in them where the study asks for none: a load test needs something to test."""
+    study = request.study
+    asked = study.experiment_of(study.all_cells()[0], request.size, 0, request.changes)
+    if asked.artifacts:
+        return request.changes
+    if "artifacts" in request.changes:
+        raise UserError(
+            "--loadtest with --artifacts none: expected artifacts to be tested; give onnx-fp32, onnx-int8 or all, or "
+            "leave --artifacts out for all"
+        )
+    return merged(request.changes, {"artifacts": list(ARTIFACT_NAMES)})
+
+
+def _check_prices(cells: Sequence[CellRun]) -> None:
+    """Refuses machines without a known price before anything is trained."""
+    for question in {cell.experiment.quote.model_dump_json(): cell.experiment.quote for cell in cells}.values():
+        try:
+            select(load_book(), ",".join(question.clouds), question.region, question.purchase_option)
+        except PriceError as error:
+            raise UserError(f"the study's prices: {error}") from None
+
+
+def _is_served(cell: CellRun, errors: dict[str, str]) -> bool:
+    """Whether it has artifacts; a damaged record of one is recorded as the cell's error."""
+    try:
+        return bool(cell.variants())
+    except DeploycostError as error:
+        errors.setdefault(cell.digest, str(error))
+        return False
+
+
 def _cell_run(runs_dir: Path, cell: CellSpec, experiment: Experiment, material: Material) -> CellRun:
     digest = pipeline.tuning_fingerprint(experiment, cell.method, material)
-    run = Run(runs_dir / CELLS_FOLDER / f"{experiment.method_slug(cell.method)}-{digest}")
+    run = Run(cell_run_folder(runs_dir, experiment.method_slug(cell.method), digest))
     return CellRun(cell.name, experiment.training.seed, experiment, material, digest, run)
 
 
@@ -190,7 +227,11 @@ def _plain_output(jobs: int) -> Iterator[None]:
 
 
 def _result(cell: CellRun, problem: str | None, request_ms: dict[str, float]) -> CellResult:
-    measured = measurement_of(cell, request_ms)
+    measured = None
+    try:
+        measured = measurement_of(cell, request_ms)
+    except DeploycostError as error:
+        problem = problem or str(error)
     return CellResult(
         name=cell.name,
         method=cell.experiment.methods[0],
@@ -216,8 +257,7 @@ def _without_folders(line: str, cell: CellRun) -> str:
 def _record(request: StudyRequest, cells: Sequence[CellRun], results: tuple[CellResult, ...]) -> StudyRecord:
     study, first = request.study, cells[0]
     dataset = first.material.dataset
-    plans = study.all_cells()
-    order = {cell.name: place for place, cell in enumerate(plans)}
+    order = {cell.name: place for place, cell in enumerate(study.all_cells())}
     in_order = tuple(sorted(results, key=lambda result: order[result.name]))
     return StudyRecord(
         name=study.name,
@@ -229,19 +269,28 @@ def _record(request: StudyRequest, cells: Sequence[CellRun], results: tuple[Cell
         dataset_generated=dataset.generated,
         train_rows=len(dataset.train),
         test_rows=len(dataset.test),
+        same_train_rows=all(cell.material.dataset.train == dataset.train for cell in cells),
+        same_test_rows=all(cell.material.dataset.test == dataset.test for cell in cells),
         epochs=first.experiment.training.epochs,
         seeds=tuple(dict.fromkeys(cell.seed for cell in cells)),
         cores_per_cell=len(usable_cores()) // request.jobs,
-        cells=tuple(
-            CellPlan(name=c.name, method=c.method, settings=c.training, literature=c.literature) for c in plans
-        ),
+        cells=_plans(study),
         results=in_order,
         findings=findings(study, in_order),
+        choices=choices(study, in_order),
         scaled_down=_scaled_down(request, cells),
+        reference=study.reference,
         source=study.source,
         command=request.command,
         machine=machine_facts(),
         made_at=now(),
+    )
+
+
+def _plans(study: StudyFile) -> tuple[CellPlan, ...]:
+    return tuple(
+        CellPlan(name=cell.name, method=cell.method, settings=cell.training, literature=cell.literature)
+        for cell in study.all_cells()
     )
 
 
@@ -252,7 +301,7 @@ def _model_name(experiment: Experiment) -> str:
 
 
 def _scaled_down(request: StudyRequest, cells: Sequence[CellRun]) -> tuple[str, ...]:
-    """In what the cells differ from the study's own setting, which is the literature's."""
+    """In what the cells differ from the study's full size, which is its source's setting."""
     study, lines = request.study, []
     for cell in cells:
         full = study.experiment_of(study.cell(cell.name), FULL_SIZE, cell.seed, {}).model_dump(mode="json")
@@ -261,7 +310,7 @@ def _scaled_down(request: StudyRequest, cells: Sequence[CellRun]) -> tuple[str, 
             unsaid = _UNSAID.get(path, _LEFT_OPEN)
             asked, had = (unsaid if found(path, each) is None else found(path, each) for each in (full, ran))
             if asked != had:
-                lines.append(f"{name}: {_shown(had)} (literature: {_shown(asked)})")
+                lines.append(f"{name}: {_shown(had)} ({study.reference}: {_shown(asked)})")
     return tuple(dict.fromkeys(lines))
 
 

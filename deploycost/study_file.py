@@ -6,7 +6,7 @@ each cell's experiment included, before anything is trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from itertools import product
 from pathlib import Path
@@ -17,10 +17,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from deploycost.errors import UserError, nearest, unknown_name
 from deploycost.experiment import Experiment, Frozen, MethodName, make_experiment, told_mistakes
-from deploycost.study_metrics import METRICS
 from deploycost.study_record import Direction, MetricName
 
-FULL_SIZE = "literature"
+# The size of a study as its file has it; the others are changes to it.
+FULL_SIZE = "full"
 FigureKind = Literal["bars", "epochs", "radar", "lines", "heatmap", "layers", "ranks", "operators"]
 Aim = Literal["accuracy", "balance", "resources"]
 LiteratureFigures = dict[MetricName, float]
@@ -84,7 +84,7 @@ class TableSpec(Frozen):
 
 
 class FigureSpec(Frozen):
-    """One figure. `axis` (a path in a cell's settings, as in `lora.rank`) is what lines and heat maps run along."""
+    """One figure. `axis` (a path in a cell's settings, as in `lora.rank`) is what lines run along."""
 
     kind: FigureKind
     title: str
@@ -93,7 +93,7 @@ class FigureSpec(Frozen):
 
 
 class ScenarioSpec(Frozen):
-    """One scenario: what it aims at, and which cell of each factor the literature chose for it."""
+    """One scenario: what it aims at, and which cell of each factor the source chose for it."""
 
     name: str
     aim: Aim
@@ -101,21 +101,23 @@ class ScenarioSpec(Frozen):
 
 
 class SizeSpec(Frozen):
-    """A size of the study beside the literature's: what it changes in the common experiment."""
+    """A size of the study beside the full one: what it changes in the common experiment."""
 
     experiment: dict[str, Any]
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
 
 
 class StudyFile(Frozen):
-    """A study as asked. `experiment` is an experiment's fields (`deploycost.experiment`) in the literature's setting.
+    """A study as asked. `experiment` is an experiment's fields (`deploycost.experiment`) in the setting of the source.
 
-    `setting` describes what the literature ran, for the reader; `factors` group cells that differ in one thing.
+    `source` names those whose figures (`literature` of a cell) stand beside ours, `reference` is the word for them;
+    `setting` describes what they ran. `factors` group cells that differ in one thing.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,40}$")
     question: str
     source: str
+    reference: str = Field(default="source", min_length=1)
     setting: str = ""
     experiment: dict[str, Any] = Field(default_factory=dict)
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
@@ -138,6 +140,13 @@ class StudyFile(Frozen):
         problems += [f"{place}: no cell {name!r}{nearest(name, names)}" for place, name in self._named()
                      if name not in names]  # fmt: skip
         problems += [problem for claim in self.claims if (problem := self._contradiction(claim))]
+        problems += [
+            f"scenario {scenario.name!r}: no factor {factor!r}{nearest(factor, list(self.factors))}"
+            for scenario in self.scenarios
+            for factor in scenario.literature
+            if factor not in self.factors
+        ]
+        problems += [problem for figure in self.figures if (problem := self._wrong_axis(figure))]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -151,7 +160,7 @@ class StudyFile(Frozen):
         return next(cell for cell in self.all_cells() if cell.name == name)
 
     def size(self, name: str) -> SizeSpec:
-        """What a size changes; that of the literature changes nothing.
+        """What a size changes; the full one changes nothing.
 
         Raises:
             UserError: the study has no such size.
@@ -184,6 +193,21 @@ class StudyFile(Frozen):
         yield from (("profiled", name) for name in self.profiled)
         if self.grid:
             yield from (("grid.literature", name) for name in self.grid.literature)
+
+    def _wrong_axis(self, figure: FigureSpec) -> str | None:
+        """What keeps the figure from being drawn along its axis: there is none, no cell sets it, or not in numbers."""
+        if figure.kind != "lines":
+            return None if figure.axis is None else f"figure {figure.title!r}: only lines have an axis"
+        if figure.axis is None:
+            return f"figure {figure.title!r}: lines need an axis, a setting of the cells such as lora.rank"
+        values = [value for cell in self.all_cells() if (value := found(figure.axis, cell.training)) is not None]
+        wrong = [value for value in values if isinstance(value, bool) or not isinstance(value, int | float)]
+        if not values:
+            return f"figure {figure.title!r}: no cell sets the axis {figure.axis!r}"
+        if wrong or min(values) <= 0:
+            bad = wrong[0] if wrong else min(values)
+            return f"figure {figure.title!r}: lines run along numbers above 0, axis {figure.axis!r} has {bad!r}"
+        return None
 
     def _contradiction(self, claim: ClaimSpec) -> str | None:
         known = {cell.name: cell.literature.get(claim.metric) for cell in self.all_cells()}
@@ -265,14 +289,6 @@ def found(path: str, content: Mapping[str, Any]) -> Any | None:  # noqa: ANN401 
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
-
-
-def metrics_used(study: StudyFile) -> Sequence[MetricName]:
-    """Every metric that the study's tables, figures and claims speak of, once."""
-    used = [metric for table in study.tables for metric in table.metrics]
-    used += [metric for figure in study.figures for metric in figure.metrics]
-    used += [claim.metric for claim in study.claims]
-    return tuple(metric for metric in METRICS if metric in used)
 
 
 def _check_experiments(study: StudyFile) -> None:

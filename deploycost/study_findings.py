@@ -1,7 +1,8 @@
 """What the measurements say to the literature's claims: arithmetic on figures, and no opinion.
 
 Two cells are compared seed by seed (they share rows and draws then), and the interval of the mean of these
-differences decides: a claim that it excludes is contradicted, one that it leaves open is left open.
+differences decides: a claim that it excludes is contradicted, one that it leaves open is left open. What is
+load-tested on one seed has an interval of its own, which decides instead.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from statistics import fmean
 
 from deploycost.stats import mean_interval, student_t
 from deploycost.study_file import ClaimSpec, StudyFile
-from deploycost.study_metrics import METRICS, Metric
+from deploycost.study_metrics import METRICS, LoadTested, Metric
 from deploycost.study_record import CellMeasurement, CellResult, Finding, MetricName, Verdict
 
 
@@ -27,19 +28,6 @@ class Comparison:
     pairs: int
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which cell of a factor serves an aim best, which one the literature chose, and why ours."""
-
-    scenario: str
-    factor: str
-    cell: str | None
-    literature: str | None
-    reason: str
-
-
-# How much accuracy a balanced choice may give up for its saving.
-BALANCE_POINTS = 1.0
 # Of the difference of two figures, each rounded to whole steps: the root of twice a step's 1/12.
 _ROUNDING_DEVIATION = sqrt(1 / 6)
 
@@ -48,16 +36,6 @@ def findings(study: StudyFile, results: Sequence[CellResult]) -> tuple[Finding, 
     """One finding for each claim of the study, in its order."""
     by_cell = by_cell_and_seed(results)
     return tuple(_finding(claim, study, by_cell) for claim in study.claims)
-
-
-def choices(study: StudyFile, results: Sequence[CellResult]) -> tuple[Choice, ...]:
-    """For each scenario and factor of the study, the cell that the measurements speak for."""
-    by_cell = by_cell_and_seed(results)
-    return tuple(
-        _choice(scenario.name, scenario.aim, factor, cells, scenario.literature.get(factor), by_cell)
-        for scenario in study.scenarios
-        for factor, cells in study.factors.items()
-    )
 
 
 def compare(
@@ -86,6 +64,16 @@ def compare(
     return Comparison(back(fmean(steps)), low, high, len(steps))
 
 
+def compare_load_tested(ours: LoadTested, against: LoadTested) -> Comparison:
+    """The ratio of two load-tested figures, with the widest interval that their own intervals allow."""
+    one, other = ours.figure, against.figure
+    if not one.value or not other.value:
+        return Comparison(None, None, None, 0)
+    if None in (one.low, one.high, other.low, other.high) or not other.low or not other.high:
+        return Comparison(one.value / other.value, None, None, 1)
+    return Comparison(one.value / other.value, (one.low or 0.0) / other.high, (one.high or 0.0) / other.low, 1)
+
+
 def by_cell_and_seed(results: Sequence[CellResult]) -> dict[str, dict[int, CellMeasurement]]:
     """What was measured, by cell and seed; failed ones are left out."""
     measured: dict[str, dict[int, CellMeasurement]] = {}
@@ -103,9 +91,7 @@ def values_of(measurements: Mapping[int, CellMeasurement], metric: MetricName) -
 
 def _finding(claim: ClaimSpec, study: StudyFile, by_cell: Mapping[str, dict[int, CellMeasurement]]) -> Finding:
     metric = METRICS[claim.metric]
-    values = [values_of(by_cell.get(name, {}), claim.metric) for name in (claim.cell, claim.against)]
-    rows = [m.scores.rows for name in (claim.cell, claim.against) for m in by_cell.get(name, {}).values()]
-    compared = compare(values[0], values[1], metric, min(rows, default=None))
+    compared = _compared(claim, by_cell)
     theirs = _theirs(claim, study, metric)
     verdict = _verdict(claim, compared, neutral=0.0 if metric.by_difference else 1.0)
     return Finding(
@@ -122,8 +108,20 @@ def _finding(claim: ClaimSpec, study: StudyFile, by_cell: Mapping[str, dict[int,
         theirs=theirs,
         source=claim.source or study.source,
         verdict=verdict,
-        reason=_reason(claim, compared, theirs, metric),
+        reason=_reason(claim, study, by_cell, compared),
     )
+
+
+def _compared(claim: ClaimSpec, by_cell: Mapping[str, dict[int, CellMeasurement]]) -> Comparison:
+    metric = METRICS[claim.metric]
+    one, other = (by_cell.get(name, {}) for name in (claim.cell, claim.against))
+    if metric.load_tested is None:
+        rows = [measured.scores.rows for cell in (one, other) for measured in cell.values()]
+        return compare(values_of(one, claim.metric), values_of(other, claim.metric), metric, min(rows, default=None))
+    read = metric.load_tested
+    tested = [(read(one[seed]), read(other[seed])) for seed in one if seed in other]
+    known = [compare_load_tested(ours, against) for ours, against in tested if ours and against]
+    return known[0] if known else Comparison(None, None, None, 0)
 
 
 def _theirs(claim: ClaimSpec, study: StudyFile, metric: Metric) -> float | None:
@@ -149,21 +147,48 @@ def _verdict(claim: ClaimSpec, compared: Comparison, neutral: float) -> Verdict:
     return "agrees" if (low > neutral) == (claim.expected == "higher") else "disagrees"
 
 
-def _reason(claim: ClaimSpec, compared: Comparison, theirs: float | None, metric: Metric) -> str:
+def _reason(
+    claim: ClaimSpec, study: StudyFile, by_cell: Mapping[str, dict[int, CellMeasurement]], compared: Comparison
+) -> str:
+    metric = METRICS[claim.metric]
     if compared.value is None:
-        return f"{metric.header} of {claim.cell} and of {claim.against} is not known of both on any seed"
-    told = difference_text(compared.value, metric)
+        remedy = "; --loadtest measures it" if metric.load_tested else ""
+        return f"{metric.header} of {claim.cell} and of {claim.against} is not known of both on any seed{remedy}"
+    figures = [_mean_text(by_cell[name], claim.metric) for name in (claim.cell, claim.against)]
+    ours = (
+        f"{metric.header} of {claim.cell} is {figures[0]}, of {claim.against} {figures[1]}: "
+        f"{difference_text(compared.value, metric)} ({_spread_text(compared, metric)})"
+    )
+    meant = f", equal being within {_margin_text(claim.margin, metric)}" if claim.expected == "equal" else ""
+    return f"{ours}; expected was {claim.expected}{meant}{_theirs_text(claim, study, metric)}"
+
+
+def _spread_text(compared: Comparison, metric: Metric) -> str:
     if compared.low is None or compared.high is None:
-        spread = "one seed, no interval"
-    elif metric.exact:
-        spread = "the same on every seed"
-    else:
-        low, high = difference_text(compared.low, metric), difference_text(compared.high, metric)
-        spread = f"95 % interval {low} to {high}, {compared.pairs} seeds"
-    ours = f"ours is {told} ({spread})"
-    if claim.expected == "equal":
-        return f"{ours}, where equal means within {_margin_text(claim.margin, metric)}{_theirs_text(theirs, metric)}"
-    return f"{ours}, where {claim.expected} was expected{_theirs_text(theirs, metric)}"
+        return "no interval" if metric.load_tested else "one seed, no interval"
+    if metric.exact:
+        return "the same on every seed"
+    low, high = difference_text(compared.low, metric), difference_text(compared.high, metric)
+    if metric.load_tested:
+        return f"{low} to {high} by the intervals of the load tests"
+    return f"95 % interval {low} to {high}, {compared.pairs} seeds"
+
+
+def _mean_text(measurements: Mapping[int, CellMeasurement], metric: MetricName) -> str:
+    values = values_of(measurements, metric).values()
+    return figure_text(fmean(values), METRICS[metric]) if values else "not known"
+
+
+def figure_text(value: float, metric: Metric) -> str:
+    """A value of ours in the unit of the metric's header, with three digits, a score with two decimals."""
+    shown = value * metric.shown_per_unit
+    return f"{shown:.2f}" if metric.by_difference else f"{float(f'{shown:.3g}'):,g}"
+
+
+def published_text(value: float, metric: Metric) -> str:
+    """A printed figure in the unit of the metric's header, with all digits that were printed, a score with two."""
+    shown = value * metric.shown_per_unit
+    return f"{shown:.2f}" if metric.by_difference else f"{float(f'{shown:.6g}'):,g}"
 
 
 def difference_text(value: float, metric: Metric) -> str:
@@ -171,32 +196,15 @@ def difference_text(value: float, metric: Metric) -> str:
     return f"{100 * value:+.2f} points" if metric.by_difference else f"{value:.3g} x"
 
 
-def _theirs_text(theirs: float | None, metric: Metric) -> str:
-    return "" if theirs is None else f"; theirs is {difference_text(theirs, metric)}"
+def _theirs_text(claim: ClaimSpec, study: StudyFile, metric: Metric) -> str:
+    theirs = _theirs(claim, study, metric)
+    if theirs is None:
+        return ""
+    one, other = (published_text(study.cell(n).literature[claim.metric], metric) for n in (claim.cell, claim.against))
+    return f"; the {study.reference} has {one} and {other}, {difference_text(theirs, metric)}"
 
 
 def _margin_text(margin: float, metric: Metric) -> str:
-    return f"{100 * margin:g} {'points' if metric.by_difference else '%'}"
-
-
-def _choice(
-    scenario: str,
-    aim: str,
-    factor: str,
-    cells: Sequence[str],
-    literature: str | None,
-    by_cell: Mapping[str, dict[int, CellMeasurement]],
-) -> Choice:
-    accuracy = {name: fmean(m.scores.accuracy for m in by_cell[name].values()) for name in cells if name in by_cell}
-    memory = {name: fmean(m.memory_bytes for m in by_cell[name].values()) for name in cells if name in by_cell}
-    if len(accuracy) < len(cells):
-        return Choice(scenario, factor, None, literature, "not every cell of the factor was measured")
-    best, leanest = max(accuracy, key=accuracy.__getitem__), min(memory, key=memory.__getitem__)
-    if aim == "accuracy":
-        return Choice(scenario, factor, best, literature, f"the highest mean accuracy, {100 * accuracy[best]:.2f} %")
-    if aim == "resources":
-        return Choice(scenario, factor, leanest, literature, f"the least memory, {memory[leanest] / 1e6:,.0f} MB")
-    near = [name for name in cells if 100 * (accuracy[best] - accuracy[name]) <= BALANCE_POINTS]
-    chosen = min(near, key=memory.__getitem__)
-    reason = f"the least memory, {memory[chosen] / 1e6:,.0f} MB, of those within {BALANCE_POINTS:g} point of the best"
-    return Choice(scenario, factor, chosen, literature, reason)
+    if metric.by_difference:
+        return f"{100 * margin:g} point{'' if margin == 0.01 else 's'}"
+    return f"{100 * margin:g} %"

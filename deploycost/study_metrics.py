@@ -16,7 +16,7 @@ class Metric:
     """One metric: `header` has the unit that `shown_per_unit` turns a value into.
 
     Scores are compared by difference, all else by ratio. An `exact` one is the same for every seed, so that one seed
-    is enough to tell two cells apart.
+    is enough to tell two cells apart. A `load_tested` one is measured on one seed only, and has an interval of its own.
     """
 
     header: str
@@ -25,6 +25,15 @@ class Metric:
     higher_is_better: bool = False
     by_difference: bool = False
     exact: bool = False
+    load_tested: Callable[[CellMeasurement], LoadTested | None] | None = None
+
+
+@dataclass(frozen=True)
+class LoadTested:
+    """A figure that rests on a load test: with the test's own interval, and whether the test can be trusted."""
+
+    figure: Figure
+    certified: bool
 
 
 def _score(header: str, read: Callable[[CellMeasurement], float | None]) -> Metric:
@@ -48,8 +57,30 @@ def _request_ms(precision: str) -> Callable[[CellMeasurement], float | None]:
     return read
 
 
-def _known(figures: list[Figure | None]) -> list[float]:
-    return [figure.value for figure in figures if figure is not None and figure.value is not None]
+def _of_load_test(
+    header: str,
+    figure_of: Callable[[ServedArtifact], Figure | None],
+    *,
+    higher_is_better: bool,
+) -> Metric:
+    """A metric of the artifact that is best in it, of those of a cell that were load-tested."""
+
+    def best(measured: CellMeasurement) -> LoadTested | None:
+        known = [
+            (figure.value, figure, served.certified is True)
+            for served in measured.served
+            if (figure := figure_of(served)) is not None and figure.value is not None
+        ]
+        if not known:
+            return None
+        _, figure, certified = (max if higher_is_better else min)(known, key=lambda each: each[0])
+        return LoadTested(figure, certified)
+
+    def read(measured: CellMeasurement) -> float | None:
+        found = best(measured)
+        return found.figure.value if found else None
+
+    return Metric(header, read, higher_is_better=higher_is_better, load_tested=best)
 
 
 METRICS: dict[MetricName, Metric] = {
@@ -65,7 +96,8 @@ METRICS: dict[MetricName, Metric] = {
     "step_ms_p50": Metric("step ms p50", lambda m: m.step_ms_p50),
     "step_ms_p95": Metric("step ms p95", lambda m: m.step_ms_p95),
     "memory_bytes": Metric("memory MB", lambda m: float(m.memory_bytes), 1 / _MB),
-    "predicted_memory_bytes": Metric("predicted memory MB", lambda m: m.predicted_memory_bytes, 1 / _MB, exact=True),
+    "nvml_memory_bytes": Metric("NVML memory MB", lambda m: m.nvml_memory_bytes, 1 / _MB),
+    "predicted_memory_bytes": Metric("predicted memory MB", lambda m: m.predicted_memory_bytes, 1 / _MB),
     "trainable_parameters": Metric("trained M", lambda m: float(m.trainable_parameters), 1e-6, exact=True),
     "trainable_ratio": Metric("trained %", lambda m: m.trainable_ratio, 100, exact=True),
     "final_rank": Metric("ranks in all", lambda m: float(m.ranks.final_total_rank) if m.ranks else None, exact=True),
@@ -73,12 +105,8 @@ METRICS: dict[MetricName, Metric] = {
     "accuracy_int8": _score("accuracy % int8", _int8_accuracy),
     "request_ms_fp32": Metric("request ms fp32", _request_ms("fp32")),
     "request_ms_int8": Metric("request ms int8", _request_ms("int8")),
-    "capacity_rps": Metric(
-        "capacity rps",
-        lambda m: max(_known([each.capacity_rps for each in m.served]), default=None),
-        higher_is_better=True,
-    ),
-    "usd_per_million": Metric(
-        "$ per million", lambda m: min(_known([each.usd_per_million for each in m.served]), default=None)
+    "capacity_rps": _of_load_test("capacity rps", lambda served: served.capacity_rps, higher_is_better=True),
+    "usd_per_million": _of_load_test(
+        "floor $ per million", lambda served: served.usd_per_million, higher_is_better=False
     ),
 }

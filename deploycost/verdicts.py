@@ -130,7 +130,8 @@ class MethodOutlook(Record):
     `batch_size` and `gradient_checkpointing`, which are `adapted` where those asked for do not fit.
     `accuracy_drop` is the accuracy of full fine-tuning less the method's, `training_speed_ratio` its samples per
     second over those of full, `serving_cost_ratio` the work of one request over that of full: 1 where what was
-    trained is folded into the weights. Each `..._source` says where its figure comes from.
+    trained is folded into the weights. Each `..._source` says where its figure comes from; `accuracy_differences` in
+    what that was not the very training asked for; `training_machine` on what the speeds were measured.
     """
 
     method: str
@@ -144,8 +145,10 @@ class MethodOutlook(Record):
     memory_source: str
     accuracy_drop: Figure
     accuracy_source: str
+    accuracy_differences: tuple[str, ...] = ()
     training_speed_ratio: Figure
     training_source: str
+    training_machine: str | None = None
     serving_cost_ratio: Figure
     serving_source: str
 

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors import SafetensorError
 
 from deploycost.dataset import Dataset, load_dataset
-from deploycost.errors import DeploycostError, NoAnswer
+from deploycost.errors import DeploycostError, NoAnswer, UserError
 from deploycost.experiment import ArtifactName
 from deploycost.pipeline import (
     WorkerJob,
@@ -31,6 +31,7 @@ from deploycost.pipeline import (
     export_fingerprint,
     export_is_done,
     finished,
+    memory_advice,
     profile_is_done,
 )
 from deploycost.records import TuningRecord, write_record
@@ -92,7 +93,7 @@ def _tuned(run: Run, job: WorkerJob, dataset: Dataset) -> TuningRecord:
         return kept
     from deploycost.tuning.training import tune
 
-    with staged_folder(folder / "adapter") as staging, _progress(slug) as progress:
+    with _within_memory(job), staged_folder(folder / "adapter") as staging, _progress(slug) as progress:
         record = tune(_tuning_job(run, job, dataset), staging, progress)
         # From here on the earlier record, if any, no longer tells of the adapter beside it.
         (folder / "tuning.json").unlink(missing_ok=True)
@@ -122,7 +123,7 @@ def _profile(run: Run, job: WorkerJob, dataset: Dataset) -> None:
     from deploycost.tuning.profiling import profile
 
     slug = job.experiment.method_slug(job.method)
-    with staged_folder(run.method_folder(slug) / "profile") as staging:
+    with _within_memory(job), staged_folder(run.method_folder(slug) / "profile") as staging:
         record = profile(_tuning_job(run, job, dataset), staging)
         write_text(staging / "profile.json", write_record(record))
 
@@ -152,6 +153,34 @@ def _export(run: Run, trained: TrainedModel, name: ArtifactName) -> None:
         record = export(trained, name, staging, export_fingerprint(trained.tuning, name))
         (folder / "export.json").unlink(missing_ok=True)
     write_text(folder / "export.json", write_record(record))
+
+
+@contextmanager
+def _within_memory(job: WorkerJob) -> Iterator[None]:
+    """A block of training.
+
+    Raises:
+        UserError: it ran out of memory, on the GPU or beside it.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_for_memory(error):
+            raise
+        slug = job.experiment.method_slug(job.method)
+        advice = memory_advice(job.method, job.experiment.training)
+        raise UserError(f"{slug}: training ran out of memory ({_first_line(error)}); give {advice}") from None
+
+
+def _is_for_memory(error: MemoryError | RuntimeError) -> bool:
+    import torch
+
+    # On a CPU torch has no error of its own for it.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from deploycost.units import bytes_text
 DEFAULT_RUNS_DIR = Path("runs")
 DEFAULT_RUN_NAME = "default"
 _STAGING_PREFIX = ".unfinished-"
+_STALE_S = 3600.0
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Only these decide what a trained model is; the load and price questions may change between commands of one run.
 _CONDITIONS = ("model", "dataset", "training")
@@ -107,6 +109,8 @@ class Run:
             raise UserError(f"cannot write to {self.folder}: {error.strerror or error}") from None
         try:
             _clear_leftovers(self.folder)
+            # Runs beside this one write there too; none of them takes an hour over one file.
+            _clear_leftovers(self.cache_folder, older_than_s=_STALE_S)
             yield
         finally:
             lock.release()
@@ -188,6 +192,17 @@ def write_text(path: Path, text: str) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Waits until a file's content, or which files a folder holds, is on the disk and not only on its way there."""
+    if path.is_dir() and os.name == "nt":
+        return  # folders cannot be opened there, and need not be
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def staged_folder(place: Path) -> Iterator[Path]:
     """A folder to fill, which takes its place only if the block ends well; the earlier one stays until then."""
@@ -227,12 +242,21 @@ def fingerprint(*parts: Any) -> str:  # noqa: ANN401 - anything that JSON can ho
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _clear_leftovers(folder: Path) -> None:
+def _clear_leftovers(folder: Path, older_than_s: float = 0.0) -> None:
     for leftover in list(folder.rglob(f"{_STAGING_PREFIX}*")):
+        if not _is_older(leftover, older_than_s):
+            continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def _is_older(path: Path, seconds: float) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime >= seconds
+    except FileNotFoundError:
+        return False  # its writer has put it in its place
 
 
 def _differences(before: Experiment, now: Experiment, part: str) -> list[str]:

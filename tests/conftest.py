@@ -32,7 +32,7 @@ from deploycost.records import (
     TuningRecord,
     Variant,
 )
-from deploycost.study_record import CellMeasurement
+from deploycost.study_record import CellMeasurement, TrainingConditions
 from deploycost.units import MIB
 from pricing.book import Offer
 
@@ -268,11 +268,13 @@ def make_measurement() -> Callable[..., CellMeasurement]:
     def make(accuracy: float = 0.8, **changes: Any) -> CellMeasurement:
         scores = Scores(accuracy=accuracy, macro_f1=accuracy, precision=accuracy, recall=accuracy, rows=1000)
         epochs = tuple(EpochScores(epoch=n, train_loss=0.5, scores=scores, duration_s=30.0) for n in (1.0, 2.0))
+        conditions = TrainingConditions(epochs=2, train_rows=800, batch_size=8, learning_rate=1e-3, settings={})
         fields: dict[str, Any] = {
             "scores": scores, "training_s": 60.0, "samples_per_s": 10.0, "tokens_per_s": 500.0,
             "memory_bytes": 400_000_000, "memory_source": "process", "predicted_memory_bytes": None,
             "trainable_parameters": 1_000, "head_parameters": 100, "total_parameters": 100_000, "step_ms_p50": 100.0,
-            "step_ms_p95": 150.0, "final_loss": 0.4, "epochs": epochs, "cores": 1, "finished_at": WHEN,
+            "step_ms_p95": 150.0, "epochs": epochs, "conditions": conditions, "finished_at": WHEN,
+            "machine": MACHINE.model_copy(update={"cpu_cores": 1}),
         }  # fmt: skip
         return CellMeasurement(**(fields | changes))
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,13 +54,14 @@ def _keep(runs: Path, study: StudyRecord, when: int) -> None:
     os.utime(path, (when, when))
 
 
-def _study(name: str, made_at: str) -> StudyRecord:
+def _study(name: str, made_at: str, results: list[dict[str, Any]] | None = None) -> StudyRecord:
     machine = {"cpu_model": "x", "cpu_cores": 1, "memory_bytes": 1, "platform": "x", "python": "3", "packages": {}}
     return StudyRecord.model_validate(
         {
             "name": name, "question": "?", "size": "small", "base_model": "minilm", "dataset": "tickets",
             "dataset_description": "", "dataset_generated": False, "train_rows": 1, "test_rows": 1, "epochs": 1,
-            "seeds": [1], "cores_per_cell": 1, "cells": [], "results": [], "findings": [], "scaled_down": [],
+            "same_train_rows": True, "same_test_rows": True, "reference": "source",
+            "seeds": [1], "cores_per_cell": 1, "cells": [], "results": results or [], "findings": [], "scaled_down": [],
             "source": "", "command": "", "machine": machine, "made_at": made_at,
         }
     )  # fmt: skip
@@ -106,6 +108,26 @@ def test_the_question_is_about_what_was_done_last(tmp_path: Path) -> None:
         usual_experiment(tmp_path, "dem")
 
 
+def test_of_a_study_the_question_is_what_its_cells_have_in_common(tmp_path: Path) -> None:
+    results = []
+    for place, rank in enumerate((4, 8)):
+        training = {"epochs": 2, "seed": place, "lora": {"rank": rank}}
+        run = tmp_path / "cells" / f"lora-r{rank}-d{place}"
+        run.mkdir(parents=True)
+        cell = make_experiment({"model": str(tmp_path), "dataset": {"source": "my.csv"}, "training": training})
+        (run / "experiment.yaml").write_text(write_experiment(cell))
+        results.append(
+            {"name": f"rank {rank}", "method": "lora", "slug": f"lora-r{rank}", "experiment_digest": f"d{place}",
+             "seed": 1, "error": "?"}
+        )  # fmt: skip
+    _keep(tmp_path, _study("mine", "2026-01-01T00:00:00+00:00", results), 100)
+    asked = usual_experiment(tmp_path, None)
+    assert asked is not None
+    # The names of the record lead nowhere: the places do.
+    assert (asked.model, asked.dataset.source) == (str(tmp_path), "my.csv")
+    assert asked.training == TrainingSpec(epochs=2)
+
+
 def test_devices_are_cpu_cuda_and_what_is_for_hire() -> None:
     assert training_device("CPU") == CPU
     assert training_device("cuda") == TrainingDevice("cuda", "cuda")
@@ -123,11 +145,13 @@ def test_the_question_holds_the_shape_and_the_smaller_budget(bert_folder: Path) 
     question = method_question(experiment, training_device("T4"), dataset_is_known=False)
     assert question.memory_budget_bytes == 16 * GIB
     assert question.base_model == "tiny-bert"
-    assert question.dataset is None
+    assert question.texts is None
+    assert question.budget_note == "16 GiB is all that a T4 has, of 32 GiB asked for; "
     assert (question.shape.layers, question.shape.hidden) == (2, 8)
     assert (question.setting.tokens, question.setting.half_precision) == (32, False)
     assert question.training.dynamic.memory_budget is None
-    assert method_question(experiment, CPU, dataset_is_known=True).dataset == "ag_news"
+    assert method_question(experiment, CPU, dataset_is_known=True).texts == "ag_news"
+    assert method_question(experiment, CPU, dataset_is_known=True).budget_note == ""
     with pytest.raises(UserError, match="give --memory-budget"):
         method_question(Experiment(model=str(bert_folder)), CPU, dataset_is_known=True)
 

@@ -5,8 +5,11 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pynvml
+import pytest
 
 from deploycost.environment import MachineFacts, machine_facts, now, usable_cores
 
@@ -50,3 +53,37 @@ def test_telling_the_machine_loads_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def _machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {0: "first", 1: "second", "GPU-1": "second"}
+    answers: dict[str, Any] = {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetHandleByUUID": lambda uuid: uuid,
+        "nvmlDeviceGetName": lambda handle: names[handle],
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuid", "told"),
+    [
+        (None, None, "first"),
+        ("1,0", None, "second"),
+        ("GPU-1", None, "second"),
+        ("0", "GPU-1", "second"),
+        ("", None, None),
+        ("-1", None, None),
+    ],
+)
+def test_the_gpu_told_is_the_one_that_is_used(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, uuid: str | None, told: str | None
+) -> None:
+    _machine_of_two_gpus(monkeypatch)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine_facts(gpu_uuid=uuid).gpu_model == told

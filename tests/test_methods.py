@@ -3,7 +3,7 @@
 import pytest
 
 from deploycost.experiment import METHOD_NAMES, MethodName, TrainingSpec
-from deploycost.methods import METHODS, unused_parts
+from deploycost.methods import METHODS, decisive_fields, readers_of, unused_parts
 
 
 def test_there_is_one_of_every_name() -> None:
@@ -52,3 +52,33 @@ def test_what_a_method_does_not_use_is_told(method: MethodName, used: set[str]) 
     unused = set(unused_parts(METHODS[method]))
     assert unused == {"lora", "prompt", "prefix", "adapter", "dynamic", "bits"} - used
     assert unused <= set(TrainingSpec.model_fields)
+
+
+def test_flags_of_all_methods_are_none_of_their_own() -> None:
+    assert readers_of("--bits") == ["qlora", "dynamic", "stacked"]
+    assert readers_of("--epochs") == []
+
+
+@pytest.mark.parametrize(
+    ("method", "one", "other"),
+    [
+        ("qlora", {}, {"bits": 4}),
+        ("stacked", {}, {"bits": 4}),
+        ("prefix", {}, {"prompt": {"layers": "late"}}),
+        ("full", {}, {"bits": 8, "lora": {"rank": 2}}),
+    ],
+)
+def test_what_comes_to_the_same_is_the_same(
+    method: MethodName, one: dict[str, object], other: dict[str, object]
+) -> None:
+    told = [decisive_fields(METHODS[method], TrainingSpec.model_validate(spec)) for spec in (one, other)]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [("qlora", {"bits": 8}), ("dynamic", {"bits": 4}), ("prompt", {"prompt": {"layers": "late"}})],
+)
+def test_what_does_not_is_not(method: MethodName, changes: dict[str, object]) -> None:
+    changed = TrainingSpec.model_validate(changes)
+    assert decisive_fields(METHODS[method], changed) != decisive_fields(METHODS[method], TrainingSpec())

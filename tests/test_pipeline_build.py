@@ -17,7 +17,7 @@ import pytest
 
 from deploycost.dataset import Dataset
 from deploycost.errors import DeploycostError, UserError
-from deploycost.experiment import Experiment, make_experiment, write_experiment
+from deploycost.experiment import Experiment, TelemetrySpec, make_experiment, write_experiment
 from deploycost.pipeline import (
     Material,
     WorkerJob,
@@ -150,6 +150,20 @@ def test_what_is_done_is_kept_and_no_process_is_started(built: Built, monkeypatc
     assert build(built.run, built.experiment, gather(built.experiment), said.append) == []
     assert said == ["full: done before, kept"]
     assert _files(built.run.folder) == before
+
+
+def test_what_is_done_cannot_be_followed_and_that_is_said(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deploycost.tuning import trackers
+
+    followed = built.experiment.model_copy(update={"telemetry": TelemetrySpec(report_to="tensorboard")})
+    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: name)
+    said: list[str] = []
+    build(built.run, followed, built.material, said.append)
+    assert said == ["full: done before, kept; nothing to follow in tensorboard"]
+    monkeypatch.setattr(trackers, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match="tracker 'tensorboard' is not installed"):
+        build(built.run, followed, built.material, said.append)
 
 
 def test_only_what_is_missing_or_damaged_is_made_anew(built: Built, copy: Run) -> None:

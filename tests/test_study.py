@@ -14,7 +14,9 @@ from deploycost.errors import UserError
 from deploycost.records import read_record
 from deploycost.study import StudyRequest, _builders, run_study
 from deploycost.study_file import StudyFile, make_study
-from deploycost.study_record import StudyRecord
+from deploycost.study_record import StudyRecord, cell_run_folder
+from deploycost.workspace import Run
+from serving.errors import EngineError
 
 RequestMaker = Callable[..., StudyRequest]
 
@@ -85,7 +87,7 @@ def test_cells_side_by_side_keep_to_their_share_of_the_cores(
 ) -> None:
     request, record, _ = first
     assert record.results[0].measured is not None
-    assert record.results[0].measured.cores == len(usable_cores()) // request.jobs == record.cores_per_cell
+    assert record.results[0].measured.machine.cpu_cores == len(usable_cores()) // request.jobs == record.cores_per_cell
 
 
 def test_the_record_tells_what_is_smaller_and_names_no_folder(
@@ -94,9 +96,9 @@ def test_the_record_tells_what_is_smaller_and_names_no_folder(
     request, record, _ = first
     path = request.folder / "study.json"
     assert read_record(path, StudyRecord) == record
-    assert "base model: bert (literature: distilbert-base-uncased)" in record.scaled_down
-    assert "training rows: 40 (literature: all)" in record.scaled_down
-    assert "epochs: 1 (literature: 3)" in record.scaled_down
+    assert "base model: bert (source: distilbert-base-uncased)" in record.scaled_down
+    assert "training rows: 40 (source: all)" in record.scaled_down
+    assert "epochs: 1 (source: 3)" in record.scaled_down
     assert not any("longest" in line for line in record.scaled_down)
     assert str(request.runs_dir) not in path.read_text()
     assert request.changes["model"] not in path.read_text()
@@ -122,8 +124,42 @@ def test_studies_share_the_cells_that_they_have_in_common(
     assert second.results[0].measured == first[1].results[0].measured
 
 
+def test_a_record_tells_the_conditions_of_each_training(
+    first: tuple[StudyRequest, StudyRecord, list[str]],
+) -> None:
+    measured = first[1].results[0].measured
+    assert measured is not None
+    conditions = measured.conditions
+    assert (conditions.epochs, conditions.train_rows, conditions.batch_size) == (1, 40, 8)
+    assert conditions.learning_rate == 1e-3
+    assert (conditions.settings["lora"]["rank"], conditions.settings["max_tokens"]) == (2, 32)
+    assert "prompt" not in conditions.settings
+
+
+def test_machines_without_a_price_are_refused_before_anything_is_trained(request_of: RequestMaker) -> None:
+    told: list[str] = []
+    study = _study("unpriced", {"small": LORA}, experiment={"quote": {"clouds": ["nowhere"]}})
+    with pytest.raises(UserError, match="the study's prices: unknown cloud"):
+        run_study(request_of(study, load_test=True), told.append)
+    assert told == []
+
+
+def test_a_damaged_profile_is_none(
+    first: tuple[StudyRequest, StudyRecord, list[str]],
+) -> None:
+    request, record, _ = first
+    result = record.results[0]
+    run = cell_run_folder(request.runs_dir, result.slug, result.experiment_digest)
+    profile = run / result.slug / "profile" / "profile.json"
+    profile.parent.mkdir()
+    profile.write_text("{")
+    assert run_study(request, lambda _: None).results == record.results
+
+
 @pytest.mark.slow
-def test_exported_cells_are_timed_in_turn_and_the_times_kept(request_of: RequestMaker) -> None:
+def test_exported_cells_are_timed_in_turn_and_the_times_kept(
+    request_of: RequestMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = request_of(_study("third", {"small": LORA}), changes={
         **request_of(_study("third", {"small": LORA})).changes, "artifacts": ["onnx-int8"],
     })  # fmt: skip
@@ -136,6 +172,25 @@ def test_exported_cells_are_timed_in_turn_and_the_times_kept(request_of: Request
     told: list[str] = []
     assert run_study(request, told.append).results == record.results
     assert not any("timing" in line for line in told)
+
+    # The same training in other words, as another artifact: both artifacts are the cell's from now on.
+    other = LORA | {"training": {"lora": {"rank": 2}, "prompt": {"virtual_tokens": 7}}}
+    asked = request_of(_study("fourth", {"small": other}))
+    as_fp32 = request_of(asked.study, changes={**asked.changes, "artifacts": ["onnx-fp32"]})
+    (result,) = run_study(as_fp32, lambda _: None).results
+    assert result.error is None
+    assert result.experiment_digest == record.results[0].experiment_digest
+    run = Run(cell_run_folder(request.runs_dir, result.slug, result.experiment_digest))
+    assert run.experiment().artifacts == ("onnx-int8", "onnx-fp32")
+
+    def refuse(_: object) -> None:
+        raise EngineError("the model is not one")
+
+    (request.folder / "request_times.json").unlink()
+    monkeypatch.setattr("deploycost.study_cells.Classifier", refuse)
+    (result,) = run_study(request, lambda _: None).results
+    assert result.error == "onnx-int8 cannot be loaded: the model is not one"
+    assert result.measured is not None
 
 
 def test_more_jobs_than_cores_are_refused(request_of: RequestMaker) -> None:

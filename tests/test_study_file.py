@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from deploycost.errors import UserError
+from deploycost.experiment import METHOD_NAMES
 from deploycost.study_file import FULL_SIZE, GridSpec, find_study, found, make_study, merged, nested, shipped_studies
 
 SHIPPED = [
@@ -37,7 +38,7 @@ def _refusal(**changes: Any) -> str:
 def test_the_shipped_studies_load_and_every_cell_of_every_size_is_an_experiment() -> None:
     studies = shipped_studies()
     assert [study.name for study in studies] == SHIPPED
-    assert sum(len(study.all_cells()) for study in studies) == 40
+    assert sum(len(study.all_cells()) for study in studies) == 44
     for study in studies:
         for size in (FULL_SIZE, "small"):
             for cell in study.all_cells():
@@ -52,10 +53,10 @@ def test_the_shipped_studies_load_and_every_cell_of_every_size_is_an_experiment(
     ("studies", "distinct"),
     [
         # methods: 4; prompt-tokens: 2 more beside its 20; bits: 1 more beside its 4; prompt-layers: 3; families: 4 more
-        # beside its prompt of 20; scenarios: none of its own.
+        # beside its full and its prompt of 20; scenarios: none of its own.
         (("methods", "prompt-tokens", "bits", "prompt-layers", "families", "scenarios"), 14),
-        # full and four ranks of LoRA; four of QLoRA; two dynamic ones.
-        (("lora-ranks", "qlora-ranks", "dynamic-rank"), 11),
+        # full and four ranks of LoRA; four of QLoRA; two dynamic ones and the two static ones of their memory.
+        (("lora-ranks", "qlora-ranks", "dynamic-rank"), 13),
     ],
 )
 def test_shipped_studies_share_the_cells_that_they_have_in_common(
@@ -121,6 +122,40 @@ def test_names_that_no_cell_has_are_told_at_once() -> None:
     for part in ("no cell 'larg' (did you mean 'large'?)", "no cell 'medium'", "factor 'size': no cell 'smal'"):
         assert part in told
     assert "profiled: no cell 'none of them'" in told
+
+
+def test_a_factor_that_is_not_there_is_told_with_its_nearest() -> None:
+    scenarios = [{"name": "best", "aim": "accuracy", "literature": {"sice": "large"}}]
+    told = _refusal(factors={"size": ["small", "large"]}, scenarios=scenarios)
+    assert "scenario 'best': no factor 'sice' (did you mean 'size'?)" in told
+
+
+@pytest.mark.parametrize(
+    ("figure", "told"),
+    [
+        ({"kind": "lines"}, "lines need an axis"),
+        ({"kind": "lines", "axis": "lora.alpha"}, "no cell sets the axis 'lora.alpha'"),
+        (
+            {"kind": "lines", "axis": "prompt.layers"},
+            "lines run along numbers above 0, axis 'prompt.layers' has 'late'",
+        ),
+        ({"kind": "bars", "axis": "lora.rank"}, "only lines have an axis"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_refused(figure: dict[str, Any], told: str) -> None:
+    late = {"name": "late", "method": "prompt", "training": {"prompt": {"layers": "late"}}}
+    cells = [*_content()["cells"], late]
+    assert f"figure 'F': {told}" in _refusal(cells=cells, figures=[{"title": "F", **figure}])
+
+
+def test_every_method_of_the_shipped_studies_stands_beside_full() -> None:
+    beside_full = {
+        cell.method
+        for study in shipped_studies()
+        if any(cell.method == "full" for cell in study.all_cells())
+        for cell in study.all_cells()
+    }
+    assert beside_full == set(METHOD_NAMES)
 
 
 def test_a_claim_that_its_own_figures_contradict_is_refused() -> None:

@@ -291,3 +291,14 @@ def test_a_mark_is_blind_to_the_order_of_keys_only(content: dict[str, int], more
     assert mark != fingerprint(content, more + "x")
     assert mark != fingerprint(more, content)
     assert len(mark) == 16
+
+
+def test_what_was_left_in_the_cache_goes_once_nobody_can_be_writing_it(run: Run) -> None:
+    fresh, stale = run.cache_folder / "tokens" / ".unfinished-1", run.cache_folder / "tokens" / ".unfinished-2"
+    for folder in (fresh, stale):
+        write_text(folder / "ids", "x")
+    hours_ago = time.time() - 2 * 3600
+    os.utime(stale, (hours_ago, hours_ago))
+    with run.locked():
+        assert fresh.exists()
+        assert not stale.exists()

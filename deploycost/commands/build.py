@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from deploycost import answers, pipeline
-from deploycost.commands.options import BuildFlags, Place, asked
+from deploycost.commands.options import BuildFlags, Place, asked, require_readers
 from deploycost.commands.output import say, show, show_json, width
 from deploycost.errors import NoAnswer
 from deploycost.records import Variant
@@ -30,6 +30,7 @@ def build(
     place = place or Place()
     run = new_run(place.runs_dir, place.run or DEFAULT_RUN_NAME)
     wanted = asked(run, experiment, flags)
+    require_readers(flags, wanted.methods)
     material = pipeline.gather(wanted)
     with run.locked():
         whole = run.adopt(wanted)

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from deploycost.advice import method_facts, training_device, usual_experiment
-from deploycost.commands.options import BuildFlags, Place, asked_field
-from deploycost.commands.output import show, show_json, width
+from deploycost.commands.options import BuildFlags, Place, asked_field, flag_name
+from deploycost.commands.output import show, show_json, warn, width
+from deploycost.errors import UserError
 from deploycost.experiment import EMBEDDED_MODEL, Experiment, MethodName
 from deploycost.methods import METHODS
 from deploycost.reporting.tables import method_facts_table
@@ -31,8 +32,7 @@ def methods(
     Example: deploycost methods --model minilm
     """
     place = place or Place()
-    usual = usual_experiment(place.runs_dir, place.run) or Experiment(model=EMBEDDED_MODEL)
-    experiment = usual if model is None else usual.model_copy(update={"model": model})
+    experiment = _experiment(place, model)
     where = training_device(device)
     facts = method_facts(experiment, where, lambda method: flag_values(experiment, method))
     if json:
@@ -45,16 +45,42 @@ def methods(
     return 0
 
 
+def _experiment(place: Place, model: str | None) -> Experiment:
+    """What the table is about. A run that is not named is read only for the model, and need not be readable."""
+    if model is not None and place.run is None:
+        return Experiment(model=model)
+    usual = usual_or_none(place) or Experiment(model=EMBEDDED_MODEL)
+    return usual if model is None else usual.model_copy(update={"model": model})
+
+
+def usual_or_none(place: Place) -> Experiment | None:
+    """What was last worked on, or None, with a word on it, where that cannot be read; a run that is named must be.
+
+    Raises:
+        UserError: there is no run of that name, or it cannot be read.
+    """
+    try:
+        return usual_experiment(place.runs_dir, place.run)
+    except UserError as error:
+        if place.run is not None:
+            raise
+        warn([f"the newest run or study is left aside: {error}"])
+        return None
+
+
 def flag_values(experiment: Experiment, method: MethodName) -> dict[str, str]:
     """The method's own flags with the values that the experiment gives them, empty where one is not set."""
-    places = {f"--{flag.name.replace('_', '-')}": asked_field(flag) for flag in fields(BuildFlags)}
-    values = {flag: _told(_value(experiment, places[flag])) for flag in METHODS[method].flags}
+    places = {flag_name(flag): asked_field(flag) for flag in fields(BuildFlags)}
+    values = {flag: _told(field_value(experiment, places[flag])) for flag in METHODS[method].flags}
     if "--bits" in values:
         values["--bits"] = _told(METHODS[method].bits(experiment.training.bits))
+    if "--alpha" in values:
+        values["--alpha"] = _told(experiment.training.lora.scaling_alpha)
     return values
 
 
-def _value(experiment: Experiment, place: str) -> Any:  # noqa: ANN401 - any field of an experiment
+def field_value(experiment: Experiment, place: str) -> Any:  # noqa: ANN401 - any field of an experiment
+    """What an experiment has at a place such as `training.lora.rank`."""
     value: Any = experiment
     for part in place.split("."):
         value = getattr(value, part)

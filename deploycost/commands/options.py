@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from deploycost.experiment import Experiment, make_experiment, read_experiment
+from deploycost.errors import UserError
+from deploycost.experiment import Experiment, MethodName, make_experiment, read_experiment
+from deploycost.methods import readers_of
 from deploycost.workspace import DEFAULT_RUNS_DIR, Run
 
-_AsksFor = "asks_for"
+_ASKS_FOR = "asks_for"
 
 
 def _flag(place: str) -> Any:  # noqa: ANN401 - dataclasses.field is untyped too
     """A flag that, when given, sets the field at `place` of the experiment."""
-    return field(default=None, metadata={_AsksFor: place})
+    return field(default=None, metadata={_ASKS_FOR: place})
 
 
 @Parameter(name="*")
@@ -75,8 +78,14 @@ class BuildFlags:
     max_tokens: Annotated[int | None, Parameter(help="Longest text fed, in tokens. Default: 128.")] = _flag(
         "training.max_tokens"
     )
-    rank: Annotated[int | None, Parameter(help="Rank of low-rank adapters; alpha is twice that. Default: 8.")] = _flag(
+    rank: Annotated[int | None, Parameter(help="Rank of low-rank adapters; alpha is twice it. Default: 8.")] = _flag(
         "training.lora.rank"
+    )
+    alpha: Annotated[int | None, Parameter(help="Weight of low-rank adapters, over their rank.")] = _flag(
+        "training.lora.alpha"
+    )
+    dropout: Annotated[float | None, Parameter(help="On the input of low-rank adapters, 0..1. Default: 0.1.")] = _flag(
+        "training.lora.dropout"
     )
     targets: Annotated[
         str | None, Parameter(help="Matrices that low-rank adapters attach to. Default: query and value.")
@@ -102,6 +111,9 @@ class BuildFlags:
     reparametrised: Annotated[
         bool | None, Parameter(help="Prefix made by a small network while training. Default: on.")
     ] = _flag("training.prefix.reparametrised")
+    prefix_width: Annotated[
+        int | None, Parameter(help="Width of the network that makes a prefix while training. Default: 128.")
+    ] = _flag("training.prefix.bottleneck_width")
     placement: Annotated[str | None, Parameter(help="Of adapters: pfeiffer or houlsby. Default: pfeiffer.")] = _flag(
         "training.adapter.placement"
     )
@@ -111,6 +123,9 @@ class BuildFlags:
     memory_budget: Annotated[
         str | None, Parameter(help="Of dynamic: memory that training may take, as in 4GiB; decides the total rank.")
     ] = _flag("training.dynamic.memory_budget")
+    max_rank: Annotated[
+        int | None, Parameter(help="Of dynamic under a memory budget: largest mean rank. Default: 32.")
+    ] = _flag("training.dynamic.max_rank")
     eva: Annotated[bool | None, Parameter(help="Of dynamic: start from the data's own directions. Default: off.")] = (
         _flag("training.dynamic.eva")
     )
@@ -200,9 +215,30 @@ def asked(run: Run, file: Path | None, *flags: BuildFlags | LoadFlags | PriceFla
     return make_experiment(content)
 
 
+def require_readers(flags: BuildFlags | None, methods: Sequence[MethodName]) -> None:
+    """Refuses flags that were given and that none of the methods chosen reads.
+
+    Raises:
+        UserError: all of them in one line, each with the methods that read it.
+    """
+    given = [flag_name(flag) for flag in fields(BuildFlags) if getattr(flags, flag.name, None) is not None]
+    readers = {flag: readers_of(flag) for flag in given}
+    unread = [f"{flag} (of {', '.join(own)})" for flag, own in readers.items() if own and not set(own) & set(methods)]
+    if unread:
+        raise UserError(
+            f"the methods chosen ({', '.join(methods)}) make no use of {' or of '.join(unread)}; "
+            "leave it out, or choose another --method"
+        )
+
+
+def flag_name(flag: Field[Any]) -> str:
+    """A flag as it is given, as in `--memory-budget`."""
+    return f"--{flag.name.replace('_', '-')}"
+
+
 def asked_field(flag: Field[Any]) -> str:
     """The field of an experiment that a flag sets, as in `training.lora.rank`."""
-    return flag.metadata[_AsksFor]
+    return flag.metadata[_ASKS_FOR]
 
 
 def _set(content: dict[str, Any], path: list[str], value: Any) -> None:  # noqa: ANN401 - JSON

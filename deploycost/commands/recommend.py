@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from deploycost import advice, answers
-from deploycost.commands.options import Place, PriceFlags, asked
+from deploycost.commands.methods import field_value, usual_or_none
+from deploycost.commands.options import BuildFlags, Place, PriceFlags, asked, asked_field, flag_name
 from deploycost.commands.output import show, show_json, warn, width
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import EMBEDDED_MODEL, Experiment, make_experiment
+from deploycost.methods import readers_of
 from deploycost.projecting.method_choice import advise
 from deploycost.reporting.tables import advice_panel, answer_panel, outlooks_table, returns_table
 from deploycost.verdicts import MethodAdvice
@@ -59,6 +62,7 @@ def recommend(
     """
     place, price, method = place or Place(), price or PriceFlags(), method or MethodFlags()
     if method.memory_budget is not None:
+        _refuse_beside_budget(price, record)
         return _recommend_method(place, method, price.max_accuracy_drop, json=json)
     _refuse_alone(method)
     run = open_run(place.runs_dir, place.run)
@@ -82,14 +86,24 @@ def _refuse_alone(method: MethodFlags) -> None:
         raise UserError(f"{', '.join(given)}: only with --memory-budget, which asks for a method, as in 4GiB")
 
 
+def _refuse_beside_budget(price: PriceFlags, record: tuple[Path, ...]) -> None:
+    given = [flag_name(flag) for flag in fields(price) if getattr(price, flag.name) is not None]
+    given = [*(name for name in given if name != "--max-accuracy-drop"), *(["--record"] if record else [])]
+    if given:
+        raise UserError(
+            f"{', '.join(given)}: not with --memory-budget, which asks for a method before anything is priced; "
+            "leave one or the other out"
+        )
+
+
 def _recommend_method(place: Place, method: MethodFlags, max_accuracy_drop: float | None, *, json: bool) -> int:
     studies = advice.known_studies(place.runs_dir)
-    usual = advice.usual_experiment(place.runs_dir, place.run)
+    usual = usual_or_none(place)
     dataset_is_known = usual is not None or method.dataset is not None
     experiment = _changed(usual or Experiment(model=EMBEDDED_MODEL), method, max_accuracy_drop)
     device = advice.training_device(method.device)
     told = advise(advice.method_question(experiment, device, dataset_is_known=dataset_is_known), studies)
-    command = _training_command(told, experiment)
+    command = training_command(told, experiment)
     if json:
         show_json(told.model_dump(mode="json") | {"command": command})
     else:
@@ -111,13 +125,36 @@ def _changed(experiment: Experiment, method: MethodFlags, max_accuracy_drop: flo
     return make_experiment(content)
 
 
-def _training_command(told: MethodAdvice, experiment: Experiment) -> str:
+# What the command names otherwise, or what the advice is not about.
+_NOT_REPEATED = ("method", "model", "dataset", "artifacts", "memory_budget", "profile", "report_to")
+
+
+def training_command(told: MethodAdvice, experiment: Experiment) -> str:
+    """The command that trains by the method chosen, with all that the experiment sets otherwise than by default."""
     chosen = told.chosen
     if chosen is None:
         return ""
-    command = f"deploycost build --method {chosen.method} --model {experiment.model}"
-    command += f" --dataset {experiment.dataset.source if told.dataset is not None else 'YOUR_TEXTS'}"
+    given: dict[str, Any] = {
+        "--method": chosen.method,
+        "--model": experiment.model,
+        "--dataset": experiment.dataset.source if told.dataset is not None else "YOUR_TEXTS",
+    }
+    usual = Experiment()
+    for flag in fields(BuildFlags):
+        value, name = field_value(experiment, asked_field(flag)), flag_name(flag)
+        readers = readers_of(name)
+        if flag.name in _NOT_REPEATED or (readers and chosen.method not in readers):
+            continue
+        if value is not None and value != field_value(usual, asked_field(flag)):
+            given[name] = value
     if chosen.adapted:
-        command += f" --batch-size {chosen.batch_size}"
-        command += " --gradient-checkpointing" if chosen.gradient_checkpointing else ""
-    return command
+        given["--batch-size"] = chosen.batch_size
+        given |= {"--gradient-checkpointing": True} if chosen.gradient_checkpointing else {}
+    return " ".join(["deploycost build", *(_given_flag(name, value) for name, value in given.items())])
+
+
+def _given_flag(name: str, value: Any) -> str:  # noqa: ANN401 - any field of an experiment
+    if isinstance(value, bool):
+        return name if value else name.replace("--", "--no-", 1)
+    told = ",".join(value) if isinstance(value, tuple) else str(value)
+    return f"{name} {quote(told)}"

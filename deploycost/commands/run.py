@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from deploycost import answers, pipeline
-from deploycost.commands.options import BuildFlags, LoadFlags, Place, PriceFlags, asked
+from deploycost.commands.options import BuildFlags, LoadFlags, Place, PriceFlags, asked, require_readers
 from deploycost.commands.output import say, show, show_json, warn, width
 from deploycost.errors import NoAnswer
 from deploycost.reporting.tables import (
@@ -19,7 +19,7 @@ from deploycost.reporting.tables import (
     returns_table,
     training_tables,
 )
-from deploycost.workspace import DEFAULT_RUN_NAME, new_run
+from deploycost.workspace import DEFAULT_RUN_NAME, Run, new_run
 
 
 def run(
@@ -38,6 +38,7 @@ def run(
     place = place or Place()
     folder = new_run(place.runs_dir, place.run or DEFAULT_RUN_NAME)
     wanted = asked(folder, experiment, build, load, price)
+    require_readers(build, wanted.methods)
     material = pipeline.gather(wanted)
     with folder.locked():
         whole = folder.adopt(wanted)
@@ -48,20 +49,24 @@ def run(
         bench = pipeline.load_bench(material.dataset, wanted.training.seed)
         pipeline.load_test(folder, whole, found, bench, say)
         files, known = answers.make_report(folder, whole)
-    variants, tunings = tuple(pipeline.variants_of(folder)), answers.tunings_of(folder)
     if json:
         show_json(known.as_json())
     else:
-        show(
-            methods_table(variants, known.sheet, width()),
-            *training_tables(tunings, answers.profiles_of(folder, tunings), width()),
-            artifacts_table(variants, width()),
-            quotes_table(known.sheet, width()),
-            *([returns_table(known.returns, width())] if known.returns else []),
-            answer_panel(known.recommendation, known.no_recommendation_reason),
-        )
+        _show_all(folder, known)
     warn([*refused, *known.warnings])
     say("written: " + ", ".join(str(path) for path in files))
     if known.recommendation is None:
         raise NoAnswer(known.no_recommendation_reason)
     return 0
+
+
+def _show_all(run: Run, known: answers.Answers) -> None:
+    variants, tunings = tuple(pipeline.variants_of(run)), answers.tunings_of(run)
+    show(
+        methods_table(variants, known.sheet, width()),
+        *training_tables(tunings, answers.profiles_of(run, tunings), width()),
+        artifacts_table(variants, width()),
+        quotes_table(known.sheet, width()),
+        *([returns_table(known.returns, width())] if known.returns else []),
+        answer_panel(known.recommendation, known.no_recommendation_reason),
+    )

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.table import Table
+from rich.text import Text
 
+from deploycost.commands.options import flag_name
 from deploycost.commands.output import say, show, show_json, width
 from deploycost.errors import NoAnswer, UserError
 from deploycost.study import StudyRequest, run_study
@@ -27,7 +29,7 @@ class StudyFlags:
     """What goes over the study's own settings."""
 
     size: Annotated[
-        str, Parameter(help="A size that the study has beside the literature's, such as small (two cores).")
+        str, Parameter(help="A size that the study has beside the full one, such as small (two cores).")
     ] = FULL_SIZE
     model: Annotated[str | None, Parameter(help="Hub id, local folder, or minilm (packaged).")] = None
     dataset: Annotated[str | None, Parameter(help="Hub id, a folder or file, or demo (generated).")] = None
@@ -84,9 +86,10 @@ def study(
 
     Example: deploycost study bits --size small --dataset demo --jobs 2
     """
-    if name == _LIST:
-        return _list(json)
     flags = flags or StudyFlags()
+    if name == _LIST:
+        _refuse_alone(flags, {"--jobs": jobs != 1, "--loadtest": loadtest, "--page": page is not None})
+        return _list(json)
     asked = find_study(name)
     request = StudyRequest(
         study=asked,
@@ -106,6 +109,14 @@ def study(
         _show(asked, record)
     _require_all(record)
     return 0
+
+
+def _refuse_alone(flags: StudyFlags, others: dict[str, bool]) -> None:
+    """Refuses flags that a list makes no use of, so that nobody takes it for a study that ran."""
+    given = [flag_name(flag) for flag in fields(flags) if getattr(flags, flag.name) != flag.default]
+    given += [name for name, is_given in others.items() if is_given]
+    if given:
+        raise UserError(f"{', '.join(given)}: only with the name of a study; 'deploycost study list' names them")
 
 
 def _require_all(record: StudyRecord) -> None:
@@ -138,11 +149,14 @@ def _write_pages(asked: StudyFile, record: StudyRecord, folder: Path, page: Path
 
 
 def _show(asked: StudyFile, record: StudyRecord) -> None:
-    from deploycost.reporting.study_page import grids_of
+    from deploycost.reporting.study_page import facts_of, findings_of, grids_of
     from deploycost.reporting.tables import draw
 
-    show(*(draw(grid, width()) for grid in grids_of(asked, record, _METRICS_AT_ONCE)))
-    print("\n".join(f"{finding.verdict}: {finding.claim}: {finding.reason}." for finding in record.findings))
+    facts = "\n".join(f"{name}: {told}" for name, told in facts_of(asked, record))
+    findings = "\n".join(f"{verdict}: {told}" for verdict, told in findings_of(record))
+    tables = [draw(grid, width()) for grid in grids_of(asked, record, _METRICS_AT_ONCE)]
+    # Text, not str: what users named things is not markup.
+    show(Text(facts), *tables, *([Text(findings)] if findings else []))
 
 
 def repeating_command(name: str, flags: StudyFlags, jobs: int, loadtest: bool) -> str:
@@ -154,6 +168,6 @@ def repeating_command(name: str, flags: StudyFlags, jobs: int, loadtest: bool) -
             continue
         local = flag.name in ("model", "dataset") and Path(value).expanduser().exists()
         told = f"{Path(value).resolve().stem.upper().replace('-', '_')}_FOLDER" if local else value
-        words += [f"--{flag.name.replace('_', '-')}", str(told)]
+        words += [flag_name(flag), str(told)]
     words += ["--jobs", str(jobs)] if jobs > 1 else []
     return " ".join([*words, *(["--loadtest"] if loadtest else [])])

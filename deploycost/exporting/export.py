@@ -78,18 +78,7 @@ def export(trained: TrainedModel, name: ArtifactName, folder: Path, fingerprint:
     began_ns = perf_counter_ns()
     bundle = _write_bundle(trained, artifact, variant, folder)
     export_s = trained.merge_s + (perf_counter_ns() - began_ns) / NS_PER_S
-    try:
-        served = Classifier(bundle, threads=len(usable_cores())).logits(trained.test.texts)
-    except (BundleError, EngineError) as error:
-        raise NoAnswer(f"refused {variant}: {error}; the trained model is kept") from None
-    parity = compare(
-        trained.logits,
-        served,
-        relative_error_limit=artifact.relative_error_limit,
-        agreement_limit=artifact.agreement_limit,
-    )
-    if not parity.ok:
-        raise NoAnswer(f"refused {variant}: {_strayed(parity)}; the trained model is kept")
+    served, parity = _judge(trained, artifact, bundle)
     return ExportRecord(
         fingerprint=fingerprint,
         variant=variant,
@@ -106,6 +95,24 @@ def export(trained: TrainedModel, name: ArtifactName, folder: Path, fingerprint:
         machine=machine_facts(),
         finished_at=now(),
     )
+
+
+def _judge(trained: TrainedModel, artifact: Artifact, bundle: Bundle) -> tuple[NDArray[np.float32], Parity]:
+    """What the bundle answers to the test split, and how far that is from the trained model's answers."""
+    variant = bundle.manifest.variant
+    try:
+        served = Classifier(bundle, threads=len(usable_cores())).logits(trained.test.texts)
+    except (BundleError, EngineError) as error:
+        raise NoAnswer(f"refused {variant}: {error}; the trained model is kept") from None
+    parity = compare(
+        trained.logits,
+        served,
+        relative_error_limit=artifact.relative_error_limit,
+        agreement_limit=artifact.agreement_limit,
+    )
+    if not parity.ok:
+        raise NoAnswer(f"refused {variant}: {_strayed(parity)}; the trained model is kept")
+    return served, parity
 
 
 def _write_bundle(trained: TrainedModel, artifact: Artifact, variant: str, folder: Path) -> Bundle:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -107,7 +108,7 @@ def _attach(model: Any, recipe: Recipe, folder: Path) -> TunedClassifier:  # noq
         if recipe.in_peft:
             model = _open_adapters(model, folder)
         else:
-            _load_exactly(model, load_file(folder / _WEIGHTS), folder)
+            _load_exactly(model, load_file(folder / _WEIGHTS), folder, _trained_names(model, recipe))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _damaged(folder, error) from None
     return TunedClassifier(model, prompt, attached).eval()
@@ -118,7 +119,19 @@ def _open_adapters(model: Any, folder: Path) -> PeftModel:  # noqa: ANN401 - a t
     with warnings.catch_warnings():
         # Said of AdaLoRA's ranks, which PEFT reads once before it has cut the adapters to them, and heeds after.
         warnings.filterwarnings("ignore", message="The following rank_pattern keys", category=RuntimeWarning)
-        return PeftModel.from_pretrained(model, str(folder))
+        try:
+            opened = PeftModel.from_pretrained(model, str(folder))
+        except KeyError as error:  # of the trained head; what else is missing PEFT leaves as it was drawn
+            raise ValueError(f"weights are missing: {error.args[0]}") from None
+    kept = set(load_file(folder / SAFETENSORS_WEIGHTS_NAME))
+    _require_all(set(get_peft_model_state_dict(opened, save_embedding_layers=False)), kept, folder)
+    return opened
+
+
+def _trained_names(model: Any, recipe: Recipe) -> set[str]:  # noqa: ANN401 - a transformers model
+    """The parameters that a method without adapters in PEFT's keeping trains: all, or those of the head."""
+    head = set(find_base(recipe.base_model).family.head)
+    return {name for name, _ in model.named_parameters() if recipe.whole_body or set(name.split(".")) & head}
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
@@ -126,7 +139,16 @@ def _damaged(folder: Path, error: Exception) -> UserError:
     return UserError(f"{folder} is not a whole adapter folder: {reason}; delete it and build again")
 
 
-def _load_exactly(module: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+def _load_exactly(
+    module: nn.Module, weights: dict[str, Tensor], folder: Path, expected: set[str] | None = None
+) -> None:
+    """Loads weights that must be those `expected`, or without that all that the module has."""
     unexpected = module.load_state_dict(weights, strict=False).unexpected_keys
     if unexpected:
         raise UserError(f"{folder} does not fit its base model: unexpected weights {', '.join(unexpected[:3])}")
+    _require_all(expected if expected is not None else set(module.state_dict()), set(weights), folder)
+
+
+def _require_all(expected: set[str], kept: set[str], folder: Path) -> None:
+    if missing := sorted(expected - kept):
+        raise _damaged(folder, ValueError(f"weights are missing: {', '.join(missing[:3])}"))

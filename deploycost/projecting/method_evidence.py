@@ -9,7 +9,7 @@ from statistics import NormalDist, fmean
 
 from deploycost.records import Basis, Figure
 from deploycost.stats import mean_interval
-from deploycost.study_record import CellMeasurement, ServedArtifact, StudyRecord
+from deploycost.study_record import CellMeasurement, ServedArtifact, StudyRecord, TrainingConditions
 
 # How far apart two predictions of memory may lie and still be of one and the same load.
 _SAME_LOAD_RATIO = 0.001
@@ -40,12 +40,17 @@ class KnownStudy:
 
 @dataclass(frozen=True)
 class Asked:
-    """The training that evidence is sought for; `dataset` None is one that no study can have been made on."""
+    """The training that evidence is sought for; `dataset` None is one that no study can have been made on.
+
+    `conditions` are the method's, `full_conditions` those of the full fine-tuning that it is held against.
+    """
 
     method: str
     slug: str
     base_model: str
     dataset: str | None
+    conditions: TrainingConditions
+    full_conditions: TrainingConditions
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,25 @@ class Evidence:
     full: tuple[CellMeasurement, ...]
 
     @property
+    def differences(self) -> tuple[str, ...]:
+        """In what it is not the very training asked for, in words."""
+        study, asked = self.study.record, self.asked
+        told = [] if self.slug == asked.slug else [f"{self.slug}, not {asked.slug}"]
+        told += [] if study.base_model == asked.base_model else [f"base {study.base_model}, not {asked.base_model}"]
+        told += [] if study.dataset == asked.dataset else [f"texts of {study.dataset}, not {asked.dataset or 'yours'}"]
+        told += self.method[0].conditions.differences(asked.conditions)
+        of_full = [f"full: {line}" for line in self.full[0].conditions.differences(asked.full_conditions)]
+        return (*told, *(line for line in of_full if line.removeprefix("full: ") not in told))
+
+    @property
     def basis(self) -> Basis:
-        """Measured where it is the very training asked for; projected to another task; else assumed to carry over."""
-        study = self.study.record
-        if self.slug != self.asked.slug or study.base_model != self.asked.base_model:
+        """Measured where it is the very training asked for; projected to other texts or another schedule; of other
+        hyper-parameters or another base assumed to carry over."""
+        study, asked = self.study.record, self.asked
+        same_settings = self.method[0].conditions.settings == asked.conditions.settings
+        if self.slug != asked.slug or study.base_model != asked.base_model or not same_settings:
             return "assumed"
-        return "measured" if study.dataset == self.asked.dataset else "projected"
+        return "projected" if self.differences else "measured"
 
     @property
     def source(self) -> str:
@@ -79,10 +97,31 @@ class Evidence:
         return Figure(value=fmean(drops), low=low, high=high, basis=self.basis)
 
     @property
-    def training_speed_ratio(self) -> Figure:
-        """Samples per second over those of full."""
+    def machine(self) -> str | None:
+        """What both were trained on, or None where that was not one machine."""
+        names = {each.machine_name for each in (*self.method, *self.full)}
+        return names.pop() if len(names) == 1 else None
+
+    @property
+    def kind(self) -> str | None:
+        """Where both held their memory, `process` or `gpu`, or None where that was not one kind."""
+        kinds = {each.memory_source for each in (*self.method, *self.full)}
+        return kinds.pop() if len(kinds) == 1 else None
+
+    @property
+    def batches_are_comparable(self) -> bool:
+        """Whether both had the same batch size, or each the one asked for: else it is batches that are compared."""
+        method, full = self.method[0].conditions.batch_size, self.full[0].conditions.batch_size
+        return method == full or (method, full) == (
+            self.asked.conditions.batch_size,
+            self.asked.full_conditions.batch_size,
+        )
+
+    def training_speed_ratio(self, machine: str | None) -> Figure:
+        """Samples per second over those of full; on another machine than the one it was measured on, projected."""
         ratios = [b.samples_per_s / a.samples_per_s for a, b in zip(self.full, self.method, strict=True)]
-        return _mean(ratios, self.basis)
+        elsewhere = self.basis == "measured" and (machine is None or machine != self.machine)
+        return _mean(ratios, "projected" if elsewhere else self.basis)
 
     @property
     def serving_cost_ratio(self) -> Figure | None:
@@ -92,8 +131,8 @@ class Evidence:
 
 
 def best_evidence(studies: Iterable[KnownStudy], asked: Asked) -> Evidence | None:
-    """The evidence nearest to what is asked: of its hyper-parameters, base and data set first, then the user's own,
-    then from more seeds and rows; None where no study measured the method beside full."""
+    """The evidence nearest to what is asked: of its hyper-parameters, base and data set first, then of its schedule,
+    then the user's own, then from more seeds and rows; None where no study measured the method beside full."""
     found = [each for study in studies for each in _of_study(study, asked)]
     return max(found, key=_nearness, default=None)
 
@@ -158,6 +197,7 @@ def _nearness(evidence: Evidence) -> tuple[bool | int | str, ...]:
         evidence.slug == evidence.asked.slug,
         study.base_model == evidence.asked.base_model,
         study.dataset == evidence.asked.dataset,
+        -len(evidence.differences),
         evidence.study.own,
         len(evidence.method),
         study.train_rows,

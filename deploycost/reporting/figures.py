@@ -108,10 +108,10 @@ def _draw_latency(loads: Sequence[LoadRecord], hidden: int) -> Picture | None:
 
     def draw(drawing: Drawing) -> None:
         across = min(2, len(loads))
-        grid = drawing.subplots(-(-len(loads) // across), across, sharex=True, sharey=True, squeeze=False).flat
+        grid = drawing.subplots(-(-len(loads) // across), across, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, load in zip(grid, loads, strict=False):
             _curve(axes, load)
-        for axes in list(grid)[len(loads) :]:
+        for axes in grid[len(loads) :]:
             axes.set_visible(False)
         drawing.supxlabel("arrival rate, requests per second", fontsize=9)
         drawing.supylabel("latency, ms", fontsize=9)

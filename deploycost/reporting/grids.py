@@ -10,6 +10,7 @@ from deploycost.reporting.grid import Column, Grid
 from deploycost.reporting.literature import DOLLAR_CAVEAT, SETTING, PublishedMethod, published
 from deploycost.reporting.wording import (
     LEGEND,
+    NOT_CERTIFIED_MARK,
     UNKNOWN_MARK,
     interval,
     marked,
@@ -25,7 +26,6 @@ SHOWN_QUOTES = 20
 PLANNED_LOAD_RATIO = 0.7
 _GENERATED_NOTE = "Generated data: the accuracy says nothing about your task."
 _GB = 1e9
-_NOT_CERTIFIED_MARK = "!"
 # Of the reasons why capacities are unknown, and of the machines of each: a note is to be read, not searched.
 _REASONS_TOLD = 6
 _MACHINES_NAMED = 3
@@ -129,7 +129,7 @@ def quotes(sheet: QuoteSheet, limit: int | None = SHOWN_QUOTES) -> Grid:
         f"p95 within {number(sheet.slo_p95_ms)} ms.",
         _places(shown),
         "planned: idle and spare machines paid; floor: a machine that is never idle. $/month is planned.",
-        f"{LEGEND}; {_NOT_CERTIFIED_MARK} load test not certified.",
+        f"{LEGEND}; {NOT_CERTIFIED_MARK} load test not certified.",
     ]
     if hidden:
         notes.append(f"{hidden} more quotes are not shown: --all shows them, --json and report.json hold them.")
@@ -186,7 +186,7 @@ def _artifact_row(variant: Variant, load_ratio: float) -> tuple[str, ...]:
     told = (
         variant.name,
         percent_number(export.scores.accuracy, 2),
-        number(export.parity.relative_error, 2) + ("" if export.parity.ok else _NOT_CERTIFIED_MARK),
+        number(export.parity.relative_error, 2) + ("" if export.parity.ok else NOT_CERTIFIED_MARK),
         percent_number(export.parity.agreement_ratio, 2),
         number(export.size_bytes / MIB),
     )
@@ -253,7 +253,7 @@ def _quote_row(quote: Quote) -> tuple[str, ...]:
         quote.region,
         quote.purchase_option,
         number(float(quote.usd_per_hour)),
-        marked(quote.capacity_rps) + (_NOT_CERTIFIED_MARK if doubted else ""),
+        marked(quote.capacity_rps) + (NOT_CERTIFIED_MARK if doubted else ""),
         interval(quote.capacity_rps),
         marked(price.floor),
         marked(price.planned),

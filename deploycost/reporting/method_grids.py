@@ -56,7 +56,8 @@ def outlooks(advice: MethodAdvice) -> Grid:
         "memory: peak of training over what Python and torch hold before the model is loaded; "
         + "; ".join(dict.fromkeys(each.memory_source for each in advice.outlooks))
         + ".",
-        "points lost: accuracy of full less the method's; training: samples per second; serving: work of a request.",
+        "points lost: accuracy of full less the method's; training: samples per second, at equal batches or each at "
+        "the batch shown; serving: work of a request.",
         *(f"Evidence: {line}." for line in advice.evidence),
     ]
     if not advice.evidence:

@@ -1,4 +1,4 @@
-"""The figures of a study as SVG files that stand alone: ours, and the literature's beside them where it printed any."""
+"""The figures of a study as SVG files that stand alone: ours, and the source's beside them where it printed any."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from deploycost.reporting.figure_style import INK, MARKERS, PALETTE, STYLE
 from deploycost.reporting.heat_map import draw_heat_map
 from deploycost.reporting.rank_grids import rank_map
-from deploycost.reporting.study_shapes import draw_heat, draw_layers, draw_operators, draw_radar
-from deploycost.reporting.study_tables import published_text, spread_of, spread_text
+from deploycost.reporting.study_shapes import draw_heat, draw_layers, draw_operators, draw_radar, group_times
+from deploycost.reporting.study_tables import is_unknown, spread_of, spread_text
+from deploycost.reporting.wording import number
 from deploycost.study_file import FigureSpec, StudyFile, found
+from deploycost.study_findings import published_text
 from deploycost.study_metrics import METRICS
 from deploycost.study_record import CellPlan, MetricName, StudyRecord
 
@@ -41,20 +43,40 @@ def study_figures(study: StudyFile, record: StudyRecord) -> list[StudyFigure]:
     """Every figure of the study that its measurements allow, in order; the same record gives the same bytes."""
     drawn = []
     for place, spec in enumerate(study.figures, start=1):
-        for name, title, height_in, draw in _drawings(spec, record):
-            file_name = f"{study.name}-{place}-{name}"
-            drawn.append(StudyFigure(file_name, title, _svg(file_name, height_in, draw), _alt(spec, record)))
+        for plan in _plans(spec, record):
+            file_name = f"{study.name}-{place}-{plan.name}"
+            svg = _svg(file_name, plan.height_in, plan.draw)
+            drawn.append(StudyFigure(file_name, plan.title, svg, f"{plan.title}. {plan.alt}"))
     return drawn
 
 
-def _drawings(spec: FigureSpec, record: StudyRecord) -> list[tuple[str, str, float, Draw]]:
-    """(name, title, height in inches, how to draw it) of a figure; several for one that is drawn for each cell."""
+@dataclass(frozen=True)
+class _Plan:
+    """A figure before it is drawn; `alt` says in words what it shows."""
+
+    name: str
+    title: str
+    height_in: float
+    draw: Draw
+    alt: str
+
+
+def _plans(spec: FigureSpec, record: StudyRecord) -> list[_Plan]:
+    """What a figure comes to: nothing without measurements, several for one that is drawn for each cell."""
     cells = [cell for cell in record.cells if record.measurements(cell.name)]
-    rows = len(cells)
-    if not cells:
+    if not cells or all(is_unknown(record, metric) for metric in spec.metrics):
         return []
     if spec.kind == "ranks":
         return _rank_maps(spec, record)
+    if spec.kind == "operators":
+        return _operators(spec, record, cells)
+    height_in, draw = _drawing(spec, record, cells)
+    return [_Plan(spec.kind, spec.title, height_in, draw, _told(spec, record))]
+
+
+def _drawing(spec: FigureSpec, record: StudyRecord, cells: Sequence[CellPlan]) -> tuple[float, Draw]:
+    """Height in inches of a figure, and how to draw it."""
+    rows = len(cells)
     draw: dict[str, tuple[float, Draw]] = {
         "bars": (
             len(spec.metrics) * (0.8 + 0.3 * rows),
@@ -68,14 +90,28 @@ def _drawings(spec: FigureSpec, record: StudyRecord) -> list[tuple[str, str, flo
         "radar": (3.6, lambda drawing: draw_radar(drawing, record, cells, spec.metrics)),
         "layers": (1.2 + 0.5 * rows, lambda drawing: draw_layers(drawing, record, cells, spec.metrics)),
         "heatmap": (2.6, lambda drawing: draw_heat(drawing, record, cells)),
-        "operators": (1.3 + 0.35 * rows, lambda drawing: draw_operators(drawing, record, cells)),
     }
-    if spec.kind == "operators" and not any(m.profile for c in cells for m in record.measurements(c.name).values()):
+    return draw[spec.kind]
+
+
+def _operators(spec: FigureSpec, record: StudyRecord, cells: Sequence[CellPlan]) -> list[_Plan]:
+    found_ones = {
+        cell.name: profile
+        for cell in cells
+        if (profile := next((m.profile for m in record.measurements(cell.name).values() if m.profile), None))
+    }
+    if not found_ones:
         return []
-    return [(spec.kind, spec.title, *draw[spec.kind])]
+    told = "; ".join(
+        f"{name} " + ", ".join(f"{group} {number(ms)}" for group, ms in group_times(profile).items() if ms)
+        for name, profile in found_ones.items()
+    )
+    height_in = 1.3 + 0.35 * len(cells)
+    alt = f"Milliseconds of a profiled step by operators: {told}."
+    return [_Plan("operators", spec.title, height_in, lambda drawing: draw_operators(drawing, found_ones), alt)]
 
 
-def _rank_maps(spec: FigureSpec, record: StudyRecord) -> list[tuple[str, str, float, Draw]]:
+def _rank_maps(spec: FigureSpec, record: StudyRecord) -> list[_Plan]:
     maps = []
     for cell in record.cells:
         seed, history = next(
@@ -85,15 +121,22 @@ def _rank_maps(spec: FigureSpec, record: StudyRecord) -> list[tuple[str, str, fl
         if history is None:
             continue
         ranks = rank_map(history)
-        name = f"ranks-{cell.name.replace(' ', '-')}"
-        height_in = 1.4 + 0.22 * len(ranks.matrices)
-        title = f"{spec.title}: {cell.name}, seed {seed}"
-        maps.append((name, title, height_in, lambda drawing, ranks=ranks: draw_heat_map(drawing, ranks)))
+        ends = zip(ranks.matrices, ranks.ranks, strict=True)
+        maps.append(
+            _Plan(
+                name=f"ranks-{cell.name.replace(' ', '-')}",
+                title=f"{spec.title}: {cell.name}, seed {seed}",
+                height_in=1.4 + 0.22 * len(ranks.matrices),
+                draw=lambda drawing, ranks=ranks: draw_heat_map(drawing, ranks),
+                alt="Rank at the start and at the end: " + "; ".join(f"{n} {r[0]} to {r[-1]}" for n, r in ends) + ".",
+            )
+        )
     return maps
 
 
 def _draw_bars(drawing: Drawing, record: StudyRecord, cells: Sequence[CellPlan], metrics: Sequence[MetricName]) -> None:
-    """One row of panels for each metric: ours with whiskers, and the literature's where it has any."""
+    """One row of panels for each metric: ours with whiskers, and the source's where it has any."""
+    metrics = [metric for metric in metrics if not is_unknown(record, metric)]
     published = [m for m in metrics if any(m in cell.literature for cell in cells)]
     panels = drawing.subplots(len(metrics), 2 if published else 1, squeeze=False)
     names = [cell.name for cell in cells]
@@ -107,11 +150,16 @@ def _draw_bars(drawing: Drawing, record: StudyRecord, cells: Sequence[CellPlan],
         if metric in published:
             scale = METRICS[metric].shown_per_unit
             values = [cell.literature.get(metric, 0.0) * scale for cell in cells]
-            told = [published_text(cell.literature.get(metric), METRICS[metric]) or "none" for cell in cells]
+            told = [_printed(cell, metric) for cell in cells]
             _bars(row[1], ["" for _ in cells], (values, [0.0] * len(values), told), metric, colour=PALETTE[1])
-            row[1].set_title("literature", loc="left")
+            row[1].set_title(record.reference, loc="left")
         elif published:
             row[1].set_visible(False)
+
+
+def _printed(cell: CellPlan, metric: MetricName) -> str:
+    value = cell.literature.get(metric)
+    return "none" if value is None else published_text(value, METRICS[metric])
 
 
 def _bars(
@@ -154,7 +202,7 @@ def _draw_epochs(drawing: Drawing, record: StudyRecord, cells: Sequence[CellPlan
 def _draw_lines(drawing: Drawing, record: StudyRecord, spec: FigureSpec) -> None:
     """A panel for each metric over the figure's axis; cells that do not set the axis are level lines."""
     across = min(2, len(spec.metrics))
-    panels = drawing.subplots(-(-len(spec.metrics) // across), across, squeeze=False).flat
+    panels = drawing.subplots(-(-len(spec.metrics) // across), across, squeeze=False).ravel()
     placed = [(found(spec.axis or "", cell.settings), cell) for cell in record.cells]
     methods = list(dict.fromkeys(cell.method for value, cell in placed if value is not None))
     ticks = sorted({float(value) for value, _ in placed if value is not None})
@@ -173,7 +221,7 @@ def _draw_lines(drawing: Drawing, record: StudyRecord, spec: FigureSpec) -> None
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set(xlabel=(spec.axis or "").rpartition(".")[2].replace("_", " "), ylabel=METRICS[metric].header)
-    for axes in list(panels)[len(spec.metrics) :]:
+    for axes in panels[len(spec.metrics) :]:
         axes.set_visible(False)
     handles, labels = drawing.axes[0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
@@ -195,20 +243,20 @@ def _line(
     if not published:
         return
     axes.plot([], [], color=colour, marker=marker, markerfacecolor="none", linestyle="--", linewidth=1,
-              label=f"{method}, literature")  # fmt: skip
+              label=f"{method}, {record.reference}")  # fmt: skip
     # Seconds and bytes of other hardware would press ours flat: they have a scale of their own, at the right.
-    place = axes if METRICS[metric].by_difference else _right_scale(axes)
+    place = axes if METRICS[metric].by_difference else _right_scale(axes, record.reference)
     place.plot(*zip(*published, strict=True), color=colour, marker=marker, markerfacecolor="none", linestyle="--",
                linewidth=1)  # fmt: skip
 
 
-def _right_scale(axes: Axes) -> Axes:
+def _right_scale(axes: Axes, label: str) -> Axes:
     if twins := _twins(axes):
         return twins[0]
     twin = axes.twinx()
     twin.spines["right"].set_visible(True)
     twin.grid(visible=False)
-    twin.set_ylabel("literature")
+    twin.set_ylabel(label)
     return twin
 
 
@@ -227,12 +275,12 @@ def _svg(name: str, height_in: float, draw: Draw) -> str:
     return buffer.getvalue().replace(INK, _TEXT)
 
 
-def _alt(spec: FigureSpec, record: StudyRecord) -> str:
-    """The figure's title and its first metric in words."""
+def _told(spec: FigureSpec, record: StudyRecord) -> str:
+    """The figure's first metric in words."""
     metric = spec.metrics[0]
     told = [
         f"{cell.name} {spread_text(spread, METRICS[metric])}"
         for cell in record.cells
         if (spread := spread_of(record.measurements(cell.name), metric))
     ]
-    return f"{spec.title}. {METRICS[metric].header}: {'; '.join(told)}."
+    return f"{METRICS[metric].header}: {'; '.join(told)}."

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import cos, pi
 from statistics import fmean
 from typing import TYPE_CHECKING, get_args
 
-from deploycost.records import OperatorTime
+from deploycost.records import OperatorTime, ProfileRecord
 from deploycost.reporting.figure_style import INK, MARKERS, PALETTE
 from deploycost.reporting.study_tables import spread_of
 from deploycost.study_metrics import METRICS
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 _GROUPS: tuple[str, ...] = get_args(OperatorTime.model_fields["group"].annotation)
-# A bar for each metric lies upon the one before it and is that much thinner.
-_WIDEST_BAR, _THINNING = 0.8, 0.24
+# A bar for each metric lies upon the one before it and is thinner, by as much for each as leaves some of the last.
+_WIDEST_BAR = 0.8
 
 
 def draw_radar(drawing: Drawing, record: StudyRecord, cells: Sequence[CellPlan], metrics: Sequence[MetricName]) -> None:
-    """A polygon for each cell, the outer rim being the best cell in each metric; the literature's beside ours."""
+    """A polygon for each cell, the outer rim being the best cell in each metric; the source's beside ours."""
     ours = [_means(record, cell, metrics) for cell in cells]
     theirs = [[cell.literature.get(metric) for metric in metrics] for cell in cells]
     panels = [("measured here", ours)]
     if any(None not in row for row in theirs):
-        panels.append(("literature", theirs))
+        panels.append((record.reference, theirs))
     for place, (title, values) in enumerate(panels, start=1):
         axes = drawing.add_subplot(1, len(panels), place, projection="polar")
         _radar(axes, [cell.name for cell in cells], values, metrics)
@@ -40,20 +40,21 @@ def draw_radar(drawing: Drawing, record: StudyRecord, cells: Sequence[CellPlan],
 def draw_layers(
     drawing: Drawing, record: StudyRecord, cells: Sequence[CellPlan], metrics: Sequence[MetricName]
 ) -> None:
-    """Bars of each metric laid upon one another, each as a share of the largest cell's; the literature's beside."""
+    """Bars of each metric laid upon one another, each as a share of the largest cell's; the source's beside."""
     ours = [_means(record, cell, metrics) for cell in cells]
     theirs = [[cell.literature.get(metric) for metric in metrics] for cell in cells]
     panels = [("measured here", ours)]
     if any(value is not None for row in theirs for value in row):
-        panels.append(("literature", theirs))
+        panels.append((record.reference, theirs))
     grid = drawing.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, values) in zip(grid, panels, strict=True):
         for layer, metric in enumerate(metrics):
             column = [row[layer] for row in values]
             largest = max((value for value in column if value is not None), default=1.0) or 1.0
             lengths = [100 * (value or 0.0) / largest for value in column]
-            width = _WIDEST_BAR - _THINNING * layer
-            axes.barh(range(len(cells)), lengths, width, color=PALETTE[layer], label=METRICS[metric].header)
+            width = _WIDEST_BAR * (1 - layer / len(metrics))
+            colour = PALETTE[layer % len(PALETTE)]
+            axes.barh(range(len(cells)), lengths, width, color=colour, label=METRICS[metric].header)
         axes.set_yticks(range(len(cells)), [cell.name for cell in cells])
         axes.grid(visible=False, axis="y")
         axes.set(xlabel="% of the largest")
@@ -84,20 +85,21 @@ def draw_heat(drawing: Drawing, record: StudyRecord, cells: Sequence[CellPlan]) 
     drawing.colorbar(mesh, ax=axes, label="accuracy %, mean of seeds")
 
 
-def draw_operators(drawing: Drawing, record: StudyRecord, cells: Sequence[CellPlan]) -> None:
-    """The time of a profiled training step, stacked by group of operators."""
+def group_times(profile: ProfileRecord) -> dict[str, float]:
+    """Milliseconds of a profiled step by group of operators."""
+    return {group: sum(each.time_ms for each in profile.times if each.group == group) for group in _GROUPS}
+
+
+def draw_operators(drawing: Drawing, profiles: Mapping[str, ProfileRecord]) -> None:
+    """The time of a profiled training step of each cell, stacked by group of operators."""
     axes = drawing.subplots()
-    profiles = {
-        cell.name: next((m.profile for m in record.measurements(cell.name).values() if m.profile), None)
-        for cell in cells
-    }
-    known = {name: profile for name, profile in profiles.items() if profile is not None}
-    ends = [0.0] * len(known)
+    by_cell = [group_times(profile) for profile in profiles.values()]
+    ends = [0.0] * len(by_cell)
     for index, group in enumerate(_GROUPS):
-        times = [sum(t.time_ms for t in profile.times if t.group == group) for profile in known.values()]
-        axes.barh(range(len(known)), times, 0.6, left=ends, color=PALETTE[index % len(PALETTE)], label=group)
+        times = [each[group] for each in by_cell]
+        axes.barh(range(len(by_cell)), times, 0.6, left=ends, color=PALETTE[index % len(PALETTE)], label=group)
         ends = [end + time for end, time in zip(ends, times, strict=True)]
-    axes.set_yticks(range(len(known)), list(known))
+    axes.set_yticks(range(len(by_cell)), list(profiles))
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="ms per profiled step")

@@ -10,12 +10,12 @@ from deploycost.records import ProfileRecord
 from deploycost.reporting.grid import Column, Grid
 from deploycost.reporting.profile_grids import profiles
 from deploycost.reporting.rank_grids import SHOWN_DECISIONS, decisions_of
-from deploycost.reporting.wording import UNKNOWN_MARK, number
+from deploycost.reporting.wording import LEGEND, NOT_CERTIFIED_MARK, UNKNOWN_MARK, interval, marked, number
 from deploycost.stats import mean_interval
-from deploycost.study_file import StudyFile, TableSpec
-from deploycost.study_findings import choices, difference_text, values_of
+from deploycost.study_file import TableSpec
+from deploycost.study_findings import published_text, values_of
 from deploycost.study_metrics import METRICS, Metric
-from deploycost.study_record import CellMeasurement, CellPlan, Finding, MetricName, StudyRecord
+from deploycost.study_record import CellMeasurement, CellPlan, MetricName, StudyRecord
 
 FAILED = "failed"
 _BLANK = ""
@@ -40,51 +40,50 @@ def spread_of(measurements: Mapping[int, CellMeasurement], metric: MetricName) -
 
 
 def metrics_grid(record: StudyRecord, table: TableSpec) -> Grid:
-    """A line for each cell; under or beside each metric the literature's figure, where it printed any for it."""
+    """A line for each cell; under or beside each metric the source's figure, where it printed any for it.
+
+    A metric that no measured cell knows has no column; what the source printed for it goes to a note.
+    """
+    metrics: list[MetricName] = [metric for metric in table.metrics if not is_unknown(record, metric)]
     printed = {metric for cell in record.cells for metric in cell.literature}
-    published: list[MetricName] = [metric for metric in table.metrics if metric in printed]
+    published: list[MetricName] = [metric for metric in metrics if metric in printed]
     columns = [Column("cell", text=True)]
-    for metric in table.metrics:
+    for metric in metrics:
         columns.append(Column(METRICS[metric].header, METRICS[metric].header.replace(" ", "\n", 1)))
         if metric in published:
-            columns.append(Column("literature", "lit.", below=True))
-    rows = tuple((cell.name, *_cells(record, cell, table.metrics, published)) for cell in record.cells)
-    return Grid(table.title, tuple(columns), rows, tuple(_metric_notes(record, table.metrics)))
+            columns.append(Column(record.reference, record.reference[:3] + ".", below=True))
+    rows = tuple((cell.name, *_cells(record, cell, metrics, published)) for cell in record.cells)
+    left_out = [_left_out(record, metric) for metric in table.metrics if metric not in metrics]
+    return Grid(table.title, tuple(columns), rows, (*_metric_notes(record, metrics), *left_out))
 
 
-def findings_grid(found: Sequence[Finding]) -> Grid:
-    """Each claim with both figures and the verdict; the reasons stand in the finding's own sentence."""
-    columns = (
-        Column("claim", text=True),
-        Column("verdict", text=True),
-        Column("ours"),
-        Column("95 % interval", "interval", below=True),
-        Column("literature", "lit.", below=True),
-    )
-    return Grid("Claims against measurements", columns, tuple(_finding_row(finding) for finding in found))
+def is_unknown(record: StudyRecord, metric: MetricName) -> bool:
+    """Whether cells were measured and none of them knows the metric, as prices without a load test."""
+    measured = [record.measurements(cell.name) for cell in record.cells]
+    return any(measured) and not any(values_of(each, metric) for each in measured)
 
 
-def scenarios_grid(study: StudyFile, record: StudyRecord) -> Grid | None:
-    """What the measurements choose for each scenario, beside what the literature chose; None without scenarios."""
-    chosen = choices(study, record.results)
-    if not chosen:
+def scenarios_grid(record: StudyRecord) -> Grid | None:
+    """What the measurements choose for each scenario, beside what the source chose; None without scenarios."""
+    if not record.choices:
         return None
     rows = tuple(
         (
             each.scenario,
             each.factor,
             each.cell or UNKNOWN_MARK,
-            each.literature or UNKNOWN_MARK,
-            "" if each.cell is None else "yes" if each.cell == each.literature else "no",
-            each.reason,
+            ", ".join(each.alike) or "none",
+            each.theirs or UNKNOWN_MARK,
+            each.verdict,
         )
-        for each in chosen
+        for each in record.choices
     )
-    columns = tuple(
-        Column(header, text=True) for header in ("scenario", "factor", "measured", "literature", "same", "because")
+    headers = ("scenario", "factor", "measured", "not told apart", record.reference, "verdict")
+    notes = (
+        "measured: derived from the figures of this study, not chosen by hand; the findings say by which.",
+        "not told apart: cells for which the paired 95 % interval over seeds leaves open which of the two is better.",
     )
-    notes = ("measured: derived from the figures of this study by the rule under 'because', not chosen by hand.",)
-    return Grid("Scenarios", columns, rows, notes)
+    return Grid("Scenarios", tuple(Column(header, text=True) for header in headers), rows, notes)
 
 
 def operators_grid(record: StudyRecord) -> Grid | None:
@@ -110,11 +109,6 @@ def failures_grid(record: StudyRecord) -> Grid | None:
     return Grid("Failed cells", columns, rows) if rows else None
 
 
-def published_text(value: float | None, metric: Metric) -> str:
-    """A figure of the literature in the unit of the metric's column, with all digits that it printed, or nothing."""
-    return _BLANK if value is None else f"{float(f'{value * metric.shown_per_unit:.6g}'):,g}"
-
-
 def spread_text(spread: Spread, metric: Metric) -> str:
     """Mean and half interval: `88.25 ± 0.41`, `412 ± 20`."""
     told = f"{spread.mean:.2f}" if metric.by_difference else number(spread.mean)
@@ -129,26 +123,54 @@ def _cells(
     measurements = record.measurements(cell.name)
     cells: list[str] = []
     for metric in metrics:
-        spread = spread_of(measurements, metric)
-        if spread is None:
-            cells.append(UNKNOWN_MARK if measurements else FAILED)
-        else:
-            cells.append(spread_text(spread, METRICS[metric]))
+        cells.append(_cell(measurements, metric) if measurements else FAILED)
         if metric in published:
-            cells.append(published_text(cell.literature.get(metric), METRICS[metric]))
+            printed = cell.literature.get(metric)
+            cells.append(_BLANK if printed is None else published_text(printed, METRICS[metric]))
     return cells
 
 
+def _cell(measurements: Mapping[int, CellMeasurement], metric: MetricName) -> str:
+    spread, load_tested = spread_of(measurements, metric), METRICS[metric].load_tested
+    if spread is None:
+        return UNKNOWN_MARK
+    if load_tested is None:
+        return spread_text(spread, METRICS[metric])
+    tested = next(found for measured in measurements.values() if (found := load_tested(measured)))
+    ends = interval(tested.figure)
+    doubt = "" if tested.certified else NOT_CERTIFIED_MARK
+    return f"{marked(tested.figure)}{doubt}" + (f" ({ends})" if ends else "")
+
+
+def _left_out(record: StudyRecord, metric: MetricName) -> str:
+    printed = [
+        f"{cell.name} {published_text(cell.literature[metric], METRICS[metric])}"
+        for cell in record.cells
+        if metric in cell.literature
+    ]
+    remedy = " (--loadtest measures it)" if METRICS[metric].load_tested else ""
+    told = f"; the {record.reference} has {', '.join(printed)}" if printed else ""
+    return f"{METRICS[metric].header} was not measured{remedy}{told}."
+
+
 def _metric_notes(record: StudyRecord, metrics: Sequence[MetricName]) -> list[str]:
-    notes = [_seeds_note(len(record.seeds)), f"literature: {record.source}."]
+    notes = [_seeds_note(len(record.seeds)), f"{record.reference}: {record.source}."]
+    measured = [m for cell in record.cells for m in record.measurements(cell.name).values()]
     if "memory_bytes" in metrics:
-        sources = {m.memory_source for cell in record.cells for m in record.measurements(cell.name).values()}
+        sources = {m.memory_source for m in measured}
         told = {"gpu": "peak of the GPU allocator", "process": "peak of the process over what it held before the model"}
         notes.append(f"memory: {' or '.join(told[source] for source in sorted(sources)) or 'not measured'}; MB = 1e6.")
     if "trainable_parameters" in metrics or "trainable_ratio" in metrics:
-        notes.append("trained: the classification head is counted.")
+        heads = ", ".join(sorted({f"{m.head_parameters:,}" for m in measured}))
+        notes.append(f"trained: the classification head is counted ({heads or 'unknown'} parameters).")
     if "request_ms_int8" in metrics or "request_ms_fp32" in metrics:
         notes.append("request: median of one text at a time on one core, without HTTP.")
+    if any(METRICS[metric].load_tested for metric in metrics):
+        notes.append(f"Load-tested on the first seed, with the test's own interval; {LEGEND}.")
+        notes.append(f"{NOT_CERTIFIED_MARK}: the load test is not certified, so that its figure is in doubt.")
+    if "usd_per_million" in metrics:
+        machines = sorted({served.priced_on for m in measured for served in m.served if served.priced_on})
+        notes.append(f"floor $: a machine that is never idle ({'; '.join(machines)}); what is planned costs more.")
     if any(record.errors(cell.name) for cell in record.cells):
         notes.append(f"{FAILED}: see the failed cells; a mean is then over the seeds that came through.")
     return notes
@@ -158,17 +180,6 @@ def _seeds_note(seeds: int) -> str:
     if seeds == 1:
         return "One seed: no interval can be given."
     return f"Mean ± half of the 95 % interval (Student's t; {seeds} seeds make it wide)."
-
-
-def _finding_row(finding: Finding) -> tuple[str, ...]:
-    metric = next(METRICS[name] for name in METRICS if name == finding.metric)
-
-    def told(value: float | None) -> str:
-        return UNKNOWN_MARK if value is None else difference_text(value, metric)
-
-    known = finding.ours_low is not None and finding.ours_high is not None
-    interval = f"{told(finding.ours_low)} to {told(finding.ours_high)}" if known else "none"
-    return finding.claim, finding.verdict, told(finding.ours), interval, told(finding.theirs)
 
 
 def _profile(record: StudyRecord, cell: str) -> ProfileRecord | None:

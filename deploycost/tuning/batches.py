@@ -51,16 +51,16 @@ class GroupedByLength:
 
 
 class Padder:
-    """Makes a batch of examples: ids and mask [batch, tokens], padded to its longest text, and labels [batch]."""
+    """Makes a batch of examples: ids and mask [batch, tokens], padded to one of few widths, and labels [batch]."""
 
     def __init__(self, texts: EncodedTexts) -> None:
-        self._pad_token_id = texts.pad_token_id
+        self._texts = texts
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """The batch as the classifier takes it."""
         rows: list[list[int]] = [example["input_ids"] for example in examples]
-        width = max(map(len, rows))
-        ids = np.full((len(rows), width), self._pad_token_id, dtype=np.int64)
+        width = self._texts.padded_width(rows)
+        ids = np.full((len(rows), width), self._texts.pad_token_id, dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=np.int64)
         for place, row in enumerate(rows):
             ids[place, : len(row)] = row

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deploycost.errors import UserError
-from deploycost.workspace import staged_folder, write_text
+from deploycost.workspace import staged_folder, sync, write_text
 
-_FORMAT = 1
+_FORMAT = 2
 _STATE, _TENSORS = "checkpoint.json", "tensors.safetensors"
 
 
@@ -46,17 +46,21 @@ class Checkpoint:
 
 
 class CheckpointFolder:
-    """Where the checkpoints of one training lie; `mark` is the fingerprint of what it was given."""
+    """Where the checkpoints of one training lie.
 
-    def __init__(self, place: Path, mark: str) -> None:
+    `mark` is the fingerprint of what it was given, `arithmetic` what it computes on and in, as in `cuda in bf16`.
+    """
+
+    def __init__(self, place: Path, mark: str, arithmetic: str = "") -> None:
         self._place = place
         self._mark = mark
+        self._arithmetic = arithmetic
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None.
 
         Raises:
-            UserError: it is of another experiment.
+            UserError: it is of another experiment, or was made on another kind of device or in another precision.
         """
         steps = {_step_of(path): path for path in self._place.glob("step-*")}
         for step in sorted(steps, reverse=True):
@@ -68,6 +72,12 @@ class CheckpointFolder:
                     f"{self._place} holds a checkpoint (step {step}) of another experiment: give the model, data set "
                     "and training settings of then to go on from it, delete the folder to start anew, "
                     "or start another run with --run NAME"
+                )
+            if content["arithmetic"] != self._arithmetic:
+                raise UserError(
+                    f"{self._place} holds a checkpoint (step {step}) of a training on {content['arithmetic']}, which "
+                    f"would not end alike on {self._arithmetic}, as here: go on where it was begun, "
+                    "or delete the folder to start anew"
                 )
             return Checkpoint(steps[step], step, content["state"])
         return None
@@ -81,11 +91,16 @@ class CheckpointFolder:
         place = self._place / f"step-{step}"
         tensors: dict[str, Tensor] = {}
         packed = _pack(state, "", tensors)
+        content = {"format": _FORMAT, "mark": self._mark, "arithmetic": self._arithmetic, "state": packed}
         with staged_folder(place) as staging:
             save_file(tensors, staging / _TENSORS)
+            sync(staging / _TENSORS)
             for name, text in beside.items():
                 write_text(staging / name, text)
-            write_text(staging / _STATE, json.dumps({"format": _FORMAT, "mark": self._mark, "state": packed}))
+            write_text(staging / _STATE, json.dumps(content))
+        # The new one must outlast a loss of power before the older are gone.
+        sync(place)
+        sync(self._place)
         for older in self._place.glob("step-*"):
             if older != place:
                 shutil.rmtree(older, ignore_errors=True)
@@ -101,13 +116,13 @@ def _step_of(path: Path) -> int:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    """A checkpoint's mark and state, or None where it is damaged or of another format."""
+    """A checkpoint's `mark`, `arithmetic` and `state`, or None where it is damaged or of another format."""
     try:
         content = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             return None
         tensors = load_file(folder / _TENSORS)
-        return {"mark": content["mark"], "state": _unpack(content["state"], tensors)}
+        return content | {"state": _unpack(content["state"], tensors)}
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
 

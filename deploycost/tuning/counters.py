@@ -3,7 +3,8 @@
 They are sampled in a thread, five times a second. Proportional memory is the dear one: `/proc/self/smaps_rollup` walks
 every page, 10 to 30 ms of CPU time for each GB. So it is read only when resident memory, which the kernel counts anyway
 and tells in a tenth of a millisecond, stands higher than at all readings before: a dozen times or so in a training. The
-kernel's own high-water mark stands beside the samples, as it misses no peak between two of them.
+kernel's own high-water mark of resident memory stands beside the samples: it misses no peak between two of them, and
+does not fall when another process maps the same files, as proportional memory does.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -29,6 +30,8 @@ INTERVAL_S = 0.2
 _NOTABLE_BYTES = 1 * MIB
 NO_COUNTER = "no counter"
 _ROLLUP = Path("/proc/self/smaps_rollup")
+# A 5 written here resets the mark: proc(5).
+_MARKS = Path("/proc/self/clear_refs")
 _POWERCAP = Path("/sys/class/powercap")
 _MICROJOULES_PER_JOULE, _MILLIJOULES_PER_JOULE = 1_000_000, 1_000
 
@@ -39,7 +42,7 @@ def resident_memory_bytes() -> int:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory of this process that has ever been in RAM.
+    """The most memory of this process that has been in RAM, ever or since `restart_peak`.
 
     From the kernel's own high-water mark, which no sampling can miss. `ru_maxrss` is the fallback: on Linux it would
     count the parent's memory too, as it survives `exec`.
@@ -49,6 +52,12 @@ def peak_memory_bytes() -> int:
         return mark
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def restart_peak() -> None:
+    """Has the kernel's high-water mark begin anew at what is in RAM now; where it will not, the mark goes on."""
+    with suppress(OSError):
+        _MARKS.write_text("5", encoding="ascii")
 
 
 def _status_bytes(field: str) -> int:
@@ -119,16 +128,27 @@ class PackageEnergy:
         return [int((domain / "energy_uj").read_text()) for domain in self._domains]
 
 
+def gpu_uuid() -> str | None:
+    """How the driver knows the GPU that torch computes on, as in `GPU-01234567-...`; None where there is none.
+
+    Numbers would not do: `CUDA_VISIBLE_DEVICES` and the order of devices are torch's matter and not the driver's.
+    """
+    if not torch.cuda.is_available():
+        return None
+    told = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+    return told if told.startswith(("GPU-", "MIG-")) else f"GPU-{told}"
+
+
 class GpuDriver:
-    """What the driver tells of the first GPU.
+    """What the driver tells of a GPU.
 
     Raises:
-        pynvml.NVMLError: there is no driver, or no GPU.
+        pynvml.NVMLError: there is no driver, or it does not know the GPU.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, uuid: str) -> None:
         pynvml.nvmlInit()
-        self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
 
     def memory_bytes(self) -> int | None:
         """GPU memory of this process, its context included; None where the driver does not tell."""
@@ -159,8 +179,7 @@ def find_energy_meter(gpu: GpuDriver | None, powercap: Path = _POWERCAP) -> tupl
         except pynvml.NVMLError:
             return None, f"{NO_COUNTER} (the GPU has none)"
         return meter, meter.source
-    # Names with a second colon are parts of a package, which would be counted twice.
-    domains = sorted(path for path in powercap.glob("intel-rapl:*") if path.name.count(":") == 1)
+    domains = sorted(path for path in powercap.glob("intel-rapl:*") if _is_package(path))
     if not domains:
         return None, NO_COUNTER
     try:
@@ -170,6 +189,22 @@ def find_energy_meter(gpu: GpuDriver | None, powercap: Path = _POWERCAP) -> tupl
     except (OSError, ValueError):
         return None, NO_COUNTER
     return packages, packages.source
+
+
+def _is_package(domain: Path) -> bool:
+    """Whether a domain is a processor package: others are parts of one, or `psys`, which contains them all."""
+    try:
+        return (domain / "name").read_text(encoding="ascii").startswith("package")
+    except (OSError, ValueError):
+        return False
+
+
+def _driver() -> GpuDriver | None:
+    uuid = gpu_uuid()
+    try:
+        return GpuDriver(uuid) if uuid is not None else None
+    except pynvml.NVMLError:
+        return None
 
 
 @dataclass
@@ -195,11 +230,16 @@ class Watch:
     """
 
     def __init__(self, *, gpu: bool, interval_s: float = INTERVAL_S) -> None:
-        self._gpu = GpuDriver() if gpu else None
-        self._meter, self.energy_source = find_energy_meter(self._gpu)
+        self._on_gpu, self._gpu = gpu, _driver() if gpu else None
+        if gpu and self._gpu is None:
+            # The processor's counter would tell of what does not train.
+            self._meter, self.energy_source = None, f"{NO_COUNTER} (the GPU's driver library does not answer)"
+        else:
+            self._meter, self.energy_source = find_energy_meter(self._gpu)
         resident, proportional = resident_memory_bytes(), proportional_memory_bytes()
         energy = None if self._meter is None else 0.0
         self._highest_bytes = resident
+        restart_peak()
         self.readings = Readings(resident, resident, proportional, proportional, energy_joules=energy)
         if gpu:
             torch.cuda.reset_peak_memory_stats()
@@ -222,10 +262,14 @@ class Watch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """A time that is not training: nothing in it is sampled. The high-water marks know no pause."""
+        """A time that is not training: nothing in it is sampled, and the kernel's mark begins anew after it.
+
+        What the heap keeps of it is counted all the same; the mark of torch's allocator knows no pause.
+        """
         self._sample()
         with self._lock:
             yield
+            restart_peak()
             if self._meter is not None:
                 self._meter.spent_joules()
 
@@ -257,6 +301,7 @@ class Watch:
                 readings.peak_pss_bytes = _larger(readings.peak_pss_bytes, proportional_memory_bytes())
             if self._gpu is not None:
                 readings.peak_gpu_nvml_bytes = _larger(readings.peak_gpu_nvml_bytes, self._gpu.memory_bytes())
+            if self._on_gpu:
                 readings.peak_gpu_memory_bytes = _larger(
                     readings.peak_gpu_memory_bytes, torch.cuda.max_memory_allocated()
                 )

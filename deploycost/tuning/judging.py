@@ -15,10 +15,14 @@ _CURVE_ROWS = 1000
 
 
 class EpochJudge:
-    """Judges a classifier after each epoch and keeps the scores."""
+    """Judges a classifier after each epoch and keeps the scores.
 
-    def __init__(self, classifier: TunedClassifier, test: EncodedTexts) -> None:
+    `batch_size` is of training: larger batches would raise the memory of the process above what training takes.
+    """
+
+    def __init__(self, classifier: TunedClassifier, test: EncodedTexts, batch_size: int) -> None:
         self._classifier = classifier
+        self._batch_size = batch_size
         rows = curve_rows(len(test))
         self._curve = EncodedTexts(
             tuple(test.input_ids[row] for row in rows), tuple(test.labels[row] for row in rows), test.pad_token_id
@@ -27,7 +31,7 @@ class EpochJudge:
 
     def judge(self, epoch: float, train_loss: float | None, duration_s: float) -> EpochScores:
         """The scores after an epoch of this loss that took so long."""
-        scores = score(self._curve.labels, logits_of(self._classifier, self._curve))
+        scores = score(self._curve.labels, logits_of(self._classifier, self._curve, self._batch_size))
         self.epochs.append(EpochScores(epoch=epoch, train_loss=train_loss, scores=scores, duration_s=duration_s))
         return self.epochs[-1]
 

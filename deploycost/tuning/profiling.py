@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from itertools import cycle, islice
+from itertools import count, cycle, islice
 from pathlib import Path
 from time import perf_counter_ns
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -19,8 +20,11 @@ from deploycost.environment import machine_facts, now
 from deploycost.methods import METHODS
 from deploycost.models.classifier import TunedClassifier, build, set_compute_dtype
 from deploycost.models.encoding import EncodedTexts, batches_by_length
+from deploycost.models.recipe import RankSchedule
 from deploycost.records import ProfileRecord
+from deploycost.tuning.counters import gpu_uuid
 from deploycost.tuning.operators import RANGES, operator_times
+from deploycost.tuning.ranks import RankKeeper
 from deploycost.tuning.settings import batch_size_of, half_precision, optimiser_for
 from deploycost.tuning.training import TuningJob, prepare
 
@@ -64,7 +68,7 @@ def profile(job: TuningJob, folder: Path) -> ProfileRecord:
         step_ms=statistics.fmean(durations_ms),
         times=operator_times(profiler.events() or (), STEPS, on_device=on_gpu),
         trace_file=TRACE_FILE,
-        machine=machine_facts(),
+        machine=machine_facts(gpu_uuid=gpu_uuid()),
         finished_at=now(),
     )
 
@@ -78,7 +82,12 @@ def _rehearsal(job: TuningJob) -> tuple[Callable[[Batch], None], list[Batch]]:
     classifier = build(job.base, material.recipe).to(device).train()
     if spec.gradient_checkpointing:
         classifier.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    step = _stepper(classifier, optimiser_for(classifier, method, spec), half_precision(spec))
+    step = _stepper(
+        classifier,
+        optimiser_for(classifier, method, spec),
+        half_precision(spec),
+        _allocator(classifier, material.recipe.ranks),
+    )
     return step, _median_batches(material.train, batch_size_of(method, spec), device)
 
 
@@ -97,8 +106,22 @@ def _median_batches(encoded: EncodedTexts, batch_size: int, device: torch.device
     ]
 
 
+def _allocator(classifier: TunedClassifier, ranks: RankSchedule | None) -> Callable[[], None]:
+    """What allocated ranks do after each update: take importance, and now and then set ranks anew.
+
+    The steps that count are those right after ranks have warmed up, where most of a training's steps lie.
+    """
+    if ranks is None:
+        return lambda: None
+    keeper, steps = RankKeeper(classifier, ranks, None), count(ranks.warm_up_steps)
+    return lambda: keeper.on_optimizer_step(None, SimpleNamespace(global_step=next(steps)), None)
+
+
 def _stepper(
-    classifier: TunedClassifier, optimiser: torch.optim.Optimizer, precision: torch.dtype | None
+    classifier: TunedClassifier,
+    optimiser: torch.optim.Optimizer,
+    precision: torch.dtype | None,
+    allocate: Callable[[], None],
 ) -> Callable[[Batch], None]:
     """One training step as transformers' Trainer makes it, its phases named in the trace."""
     set_compute_dtype(classifier, precision or torch.float32)
@@ -119,6 +142,7 @@ def _stepper(
             clip_grad_norm_(trained, _MAX_GRADIENT_NORM)
             scaler.step(optimiser)
             scaler.update()
+            allocate()
             optimiser.zero_grad()
 
     return step

@@ -136,6 +136,7 @@ class RankKeeper(TrainerCallback):
         self._ranks = dict.fromkeys(self._values, schedule.initial_rank)
         self._decisions: list[RankDecision] = []
         self._held_until = 0
+        self._finalised = False
         self._last_change: _Change | None = None
 
     @property
@@ -163,17 +164,31 @@ class RankKeeper(TrainerCallback):
         last_allocation = self._schedule.total_steps - self._schedule.settling_steps
         if step < min(self._held_until, last_allocation):
             allocator.update_ipt(self._adalora.model)
-            return
-        if step >= last_allocation and self._config.rank_pattern is None and not allocator.exp_avg_ipt:
-            return  # no step had gradients to judge by
+        elif step < last_allocation:
+            self._allocate(step)
+        elif not self._finalised:
+            self._finalise(step, last_allocation)
+        else:
+            self._adalora.update_and_allocate(step)
+
+    def _allocate(self, step: int) -> None:
         pattern = self._config.rank_pattern
         before = _Change(step, {n: v.detach().clone() for n, v in self._values.items()}, pattern, dict(self._ranks))
-        # The last allocation forgets the importance it was made of, and does not bring it up to date first.
-        scores = self._scores() if step == last_allocation else None
         self._adalora.update_and_allocate(step)
         if self._config.rank_pattern is not pattern:
-            self._note(step, scores or self._scores())
-            self._last_change = before if step < last_allocation else None
+            self._note(step, self._scores())
+            self._last_change = before
+
+    def _finalise(self, step: int, last_allocation: int) -> None:
+        """Sets the ranks that are kept. Due at `last_allocation`, or where that step was dropped, at the next."""
+        allocator = self._adalora.rankallocator
+        if not allocator.exp_avg_ipt:
+            allocator.update_ipt(self._adalora.model)  # all steps before were dropped: this one must do
+        # PEFT forgets the importance that it was made of, and does not bring it up to date first.
+        scores = self._scores()
+        self._adalora.update_and_allocate(last_allocation)
+        self._note(step, scores)
+        self._finalised, self._last_change = True, None
 
     @torch.no_grad()
     def take_back(self, step: int, reason: str) -> None:
@@ -203,6 +218,7 @@ class RankKeeper(TrainerCallback):
             "ranks": dict(self._ranks),
             "decisions": [decision.model_dump() for decision in self._decisions],
             "held_until": self._held_until,
+            "finalised": self._finalised,
             "last_change": asdict(self._last_change) if self._last_change else None,
         }
 
@@ -215,8 +231,11 @@ class RankKeeper(TrainerCallback):
         self._config.rank_pattern = state["rank_pattern"]
         self._ranks = dict(state["ranks"])
         self._decisions = [RankDecision(**decision) for decision in state["decisions"]]
-        self._held_until = state["held_until"]
-        self._last_change = _Change(**state["last_change"]) if state["last_change"] else None
+        self._held_until, self._finalised = state["held_until"], state["finalised"]
+        change = state["last_change"]
+        if change is not None:
+            change = _Change(**change | {"values": {name: kept.to(device) for name, kept in change["values"].items()}})
+        self._last_change = change
 
     def _scores(self) -> dict[str, Tensor]:
         """The importance of each rank of each matrix [rank]: of its singular value, and the mean of its vectors'.

@@ -7,6 +7,7 @@ from typing import Any
 from deploycost.experiment import PrefixSpec, PromptSpec, TrainingSpec
 from deploycost.methods import Method
 from deploycost.models.recipe import RankSchedule, Recipe
+from deploycost.tuning.settings import batch_size_of, learning_rate_of, precision_name, prompt_learning_rate_of
 
 
 def recipe_for(
@@ -30,27 +31,50 @@ def told_hyper_parameters(method: Method, spec: TrainingSpec) -> dict[str, Any]:
     """What a record tells of how a method was trained: all that it used, and nothing that it did not."""
     told: dict[str, Any] = {
         "epochs": spec.epochs,
-        "batch_size": spec.batch_size or method.batch_size,
-        "learning_rate": spec.learning_rate or method.learning_rate,
+        "batch_size": batch_size_of(method, spec),
+        "learning_rate": learning_rate_of(method, spec),
+        "warmup_ratio": spec.warmup_ratio,
+        "weight_decay": spec.weight_decay,
         "max_tokens": spec.max_tokens,
+        "precision": precision_name(spec),
+        "gradient_checkpointing": spec.gradient_checkpointing,
+        "compile": spec.compile,
         "seed": spec.seed,
     }
     if method.low_rank:
-        told |= {"rank": spec.lora.rank, "alpha": spec.lora.scaling_alpha, "dropout": spec.lora.dropout}
-        told |= {"targets": list(spec.lora.targets)} if spec.lora.targets else {}
-    if method.allocated_ranks:
-        told |= spec.dynamic.model_dump(mode="json")
+        told |= _told_ranks(method, spec)
     if method.prompting != "none":
-        told |= {"virtual_tokens": spec.prompt.virtual_tokens, "start": spec.prompt.start}
-    if method.prompting == "chosen" and spec.prompt.layers:
-        told |= {"layers": spec.prompt.layers}
-    if method.prompting == "every-layer":
-        told |= {"reparametrised": spec.prefix.reparametrised}
+        told |= _told_prompt(method, spec)
     if method.bottlenecks:
         told |= spec.adapter.model_dump(mode="json")
     if bits := method.bits(spec.bits):
         told |= {"bits": bits, "quantisation": "nf4, double" if bits == 4 else "int8"}
     return told
+
+
+def _told_ranks(method: Method, spec: TrainingSpec) -> dict[str, Any]:
+    lora, dynamic = spec.lora, spec.dynamic
+    if method.allocated_ranks and dynamic.memory_budget is not None:
+        # The budget decides the rank; of the other two only their proportion is left.
+        told = {"memory_budget": dynamic.memory_budget, "max_rank": dynamic.max_rank}
+        told |= {"alpha_per_rank": lora.scaling_alpha / lora.rank}
+    else:
+        told = {"rank": lora.rank, "alpha": lora.scaling_alpha}
+    told |= {"dropout": lora.dropout}
+    told |= {"targets": list(lora.targets)} if lora.targets else {}
+    return told | ({"eva": dynamic.eva} if method.allocated_ranks else {})
+
+
+def _told_prompt(method: Method, spec: TrainingSpec) -> dict[str, Any]:
+    prompt = spec.prompt
+    told = {"virtual_tokens": prompt.virtual_tokens, "start": prompt.start}
+    told |= {"prompt_learning_rate": prompt_learning_rate_of(method, spec)}
+    if prompt.text is not None:
+        told |= {"text": prompt.text}
+    if method.prompting == "chosen":
+        return told | ({"layers": prompt.layers} if prompt.layers else {})
+    told |= {"reparametrised": spec.prefix.reparametrised}
+    return told | ({"bottleneck_width": spec.prefix.bottleneck_width} if spec.prefix.reparametrised else {})
 
 
 def _prompt(method: Method, spec: TrainingSpec) -> PromptSpec | None:

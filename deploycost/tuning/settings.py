@@ -32,6 +32,27 @@ def batch_size_of(method: Method, spec: TrainingSpec) -> int:
     return spec.batch_size or method.batch_size
 
 
+def learning_rate_of(method: Method, spec: TrainingSpec) -> float:
+    """The rate at which all but virtual tokens learn."""
+    return spec.learning_rate or method.learning_rate
+
+
+def prompt_learning_rate_of(method: Method, spec: TrainingSpec) -> float:
+    """The rate at which virtual tokens learn: as far above the other as the method has it."""
+    return learning_rate_of(method, spec) * method.prompt_learning_rate / method.learning_rate
+
+
+def arithmetic_of(spec: TrainingSpec) -> str:
+    """What training computes on and in, as in `cuda in bf16`: it decides the numbers that come out."""
+    return f"{'cuda' if torch.cuda.is_available() else 'cpu'} in {precision_name(spec)}"
+
+
+def precision_name(spec: TrainingSpec) -> str:
+    """The precision that matrices multiply in: `bf16`, `fp16` or `fp32`."""
+    names = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "fp32"}
+    return names[half_precision(spec)]
+
+
 def steps_of(method: Method, spec: TrainingSpec, rows: int) -> int:
     """Steps in all, for so many training rows."""
     return spec.epochs * -(-rows // batch_size_of(method, spec))
@@ -39,15 +60,14 @@ def steps_of(method: Method, spec: TrainingSpec, rows: int) -> int:
 
 def optimiser_for(classifier: TunedClassifier, method: Method, spec: TrainingSpec) -> torch.optim.Optimizer:
     """AdamW with weight decay on matrices only, and virtual tokens at their own rate."""
-    base_rate = spec.learning_rate or method.learning_rate
-    prompt_rate = base_rate * method.prompt_learning_rate / method.learning_rate
+    base_rate = learning_rate_of(method, spec)
     prompt = list(classifier.prompt_parameters())
     at_prompt_rate = set(map(id, prompt))
     own = [p for p in classifier.parameters() if p.requires_grad and id(p) not in at_prompt_rate]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in own if p.ndim >= 2], "lr": base_rate, "weight_decay": spec.weight_decay},
         {"params": [p for p in own if p.ndim < 2], "lr": base_rate, "weight_decay": 0.0},
-        {"params": prompt, "lr": prompt_rate, "weight_decay": 0.0},
+        {"params": prompt, "lr": prompt_learning_rate_of(method, spec), "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
@@ -57,7 +77,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """The arguments of a `Trainer`; `folder` is scratch, `tracking` are those about logging."""
     precision = half_precision(spec)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=folder,
         num_train_epochs=spec.epochs,
         per_device_train_batch_size=batch_size_of(method, spec),
@@ -76,6 +96,18 @@ def training_arguments(
         remove_unused_columns=False,
         **tracking,
     )
+    return _on_one_device(arguments)
+
+
+def _on_one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """Keeps a `Trainer` from spreading the network over all GPUs that it sees.
+
+    Its batches would be so many times larger, and replicas know nothing of hooks, quantised layers and allocated
+    ranks. The device is asked for first: finding it is what counts the GPUs.
+    """
+    if arguments.device.type == "cuda":
+        arguments._n_gpu = 1
+    return arguments
 
 
 def require_compiler(spec: TrainingSpec) -> None:

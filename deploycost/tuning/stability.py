@@ -48,8 +48,19 @@ class StabilityGuard(TrainerCallback):
         if ranks is not None:
             classifier.register_forward_hook(self._hear)
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401 - transformers' signature
+    def on_pre_optimizer_step(
+        self,
+        args: Any,  # noqa: ANN401 - transformers' signature
+        state: Any,  # noqa: ANN401
+        control: Any,  # noqa: ANN401
+        *,
+        optimizer: Any = None,  # noqa: ANN401
+        **_: Any,  # noqa: ANN401
+    ) -> None:
         """Lets the step be made as it is, smaller, or not at all.
+
+        Under fp16, gradients that overflow only because the loss was scaled up are the scaler's matter: it begins far
+        too high, drops such steps, and comes down until none overflows. They count as unstable at a scale of 1.
 
         Raises:
             NoAnswer: step after step has no finite gradients.
@@ -58,6 +69,9 @@ class StabilityGuard(TrainerCallback):
         gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
         norm = float(nn.utils.get_total_norm(gradients))
         if not math.isfinite(norm):
+            if _scale(optimizer) > 1:
+                self._drop_gradients()
+                return
             self._undo(step, f"the gradients were not finite (norm {norm})")
             self._undone_in_a_row += 1
             if self._undone_in_a_row >= _MOST_UNDONE_IN_A_ROW:
@@ -109,10 +123,13 @@ class StabilityGuard(TrainerCallback):
         self._losses.append(loss)
         return False
 
-    def _undo(self, step: int, reason: str) -> None:
+    def _drop_gradients(self) -> None:
         # Without gradients the optimiser leaves weights and moments as they are.
         for parameter in self._trained:
             parameter.grad = None
+
+    def _undo(self, step: int, reason: str) -> None:
+        self._drop_gradients()
         self.steps.append(UnstableStep(step=step, remedy="undone", reason=reason))
 
     def _limit(self, step: int, norm: float) -> None:
@@ -132,3 +149,9 @@ class StabilityGuard(TrainerCallback):
         self._norms.append(norm)
         if norm > most:
             nn.utils.clip_grads_with_norm_(self._trained, most, torch.tensor(norm))
+
+
+def _scale(optimiser: Any) -> float:  # noqa: ANN401 - accelerate's, of which transformers tells no type
+    """What fp16's scaler multiplies the loss by; 1 without one."""
+    scaler = getattr(optimiser, "scaler", None)
+    return float(scaler.get_scale()) if scaler is not None else 1.0

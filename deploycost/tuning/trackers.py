@@ -12,13 +12,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-from transformers import Trainer
+from typing import TYPE_CHECKING, Any
 
 from deploycost.errors import UserError
 from deploycost.experiment import TrackerName
 from deploycost.records import EpochScores
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 PROJECT = "deploycost"
 # Points of the loss curve: enough to see its shape, too few to cost time.

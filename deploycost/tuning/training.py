@@ -34,11 +34,13 @@ from deploycost.records import Scores, TrainingMemory, TuningRecord
 from deploycost.training_memory import Setting, load_of, predict
 from deploycost.tuning.batches import Padder
 from deploycost.tuning.checkpoints import CheckpointFolder, Stateful
-from deploycost.tuning.counters import Watch
+from deploycost.tuning.counters import Watch, gpu_uuid
 from deploycost.tuning.judging import EpochJudge
 from deploycost.tuning.ranks import RankKeeper, plan_ranks
 from deploycost.tuning.recipes import recipe_for, told_hyper_parameters
 from deploycost.tuning.settings import (
+    arithmetic_of,
+    batch_size_of,
     half_precision,
     optimiser_for,
     require_compiler,
@@ -124,28 +126,25 @@ def tune(job: TuningJob, folder: Path, progress: Progress) -> TuningRecord:
         The record; the caller writes it, last, and then lets go of the checkpoints.
 
     Raises:
-        UserError: the method does not fit the base model, or a checkpoint of another experiment is in the way.
+        UserError: the method does not fit the base model, or a checkpoint of another training is in the way.
         NoAnswer: training diverged; nothing is kept.
     """
     spec = job.experiment.training
     require_compiler(spec)
     require_tracker(job.experiment.telemetry.report_to)
-    checkpoints = CheckpointFolder(job.checkpoints, job.fingerprint) if job.checkpoints is not None else None
+    checkpoints = _checkpoints(job)
     newest = checkpoints.newest() if checkpoints is not None else None
     material = prepare(job)
     watch = Watch(gpu=torch.cuda.is_available())
     set_seed(spec.seed)
     classifier = build(job.base, material.recipe)
     if material.recipe.ranks is not None and material.recipe.ranks.eva:
-        start_from_data(classifier, _first_batches(material.train))
+        start_from_data(classifier, _spread_batches(material.train))
     course = _course(job, classifier, material, watch, progress)
     try:
         _train(job, classifier, material, course, Keeping(checkpoints, course.parts, (course.clock, watch), newest))
         progress(1, 1, "judging on the whole test split")
-        set_compute_dtype(classifier, torch.float32)
-        logits = logits_of(classifier, material.test)
-        if not (np.isfinite(logits).all() and np.isfinite(course.judge.final_loss)):
-            raise NoAnswer("training diverged, the model's answers are not numbers; give a lower --learning-rate")
+        logits = _finite_logits(classifier, material, course)
     except NoAnswer as answer:
         if checkpoints is not None:
             checkpoints.clear()  # what diverged is nothing to go on from
@@ -153,6 +152,20 @@ def tune(job: TuningJob, folder: Path, progress: Progress) -> TuningRecord:
     save(classifier, material.recipe, folder)
     save_logits(logits, folder)
     return _record(job, material, course, score(material.test.labels, logits), _count_parameters(classifier, job.base))
+
+
+def _checkpoints(job: TuningJob) -> CheckpointFolder | None:
+    if job.checkpoints is None:
+        return None
+    return CheckpointFolder(job.checkpoints, job.fingerprint, arithmetic_of(job.experiment.training))
+
+
+def _finite_logits(classifier: TunedClassifier, material: Material, course: _Course) -> NDArray[np.float32]:
+    set_compute_dtype(classifier, torch.float32)
+    logits = logits_of(classifier, material.test)
+    if not (np.isfinite(logits).all() and np.isfinite(course.judge.final_loss)):
+        raise NoAnswer("training diverged, the model's answers are not numbers; give a lower --learning-rate")
+    return logits
 
 
 def prepare(job: TuningJob) -> Material:
@@ -186,16 +199,20 @@ def save_logits(logits: NDArray[np.float32], folder: Path) -> None:
     save_file({"logits": np.ascontiguousarray(logits)}, folder / LOGITS_FILE)
 
 
-def _first_batches(texts: EncodedTexts) -> Iterator[dict[str, Tensor]]:
-    pad, size = Padder(texts), 32
-    for start in range(0, min(_EVA_ROWS, len(texts)), size):
-        yield pad([texts[row] for row in range(start, min(start + size, len(texts)))])
+def _spread_batches(texts: EncodedTexts) -> Iterator[dict[str, Tensor]]:
+    """Some texts spread evenly over all, so that a split sorted by class will do."""
+    pad, size, count = Padder(texts), 32, min(_EVA_ROWS, len(texts))
+    rows = [number * len(texts) // count for number in range(count)]
+    for start in range(0, count, size):
+        yield pad([texts[row] for row in rows[start : start + size]])
 
 
 def _course(
     job: TuningJob, classifier: TunedClassifier, material: Material, watch: Watch, progress: Progress
 ) -> _Course:
-    judge, losses = EpochJudge(classifier, material.test), LossMeter()
+    spec = job.experiment.training
+    judge = EpochJudge(classifier, material.test, batch_size_of(METHODS[job.method], spec))
+    losses = LossMeter()
 
     def after_epoch(epoch: float) -> None:
         with watch.paused():
@@ -203,9 +220,9 @@ def _course(
             log_epoch(course.trainer, judged, material.train_tokens / judged.duration_s)
 
     clock = StepClock(after_epoch, on_step=lambda done, steps: progress(done, steps, judge.summary))
-    ranks, budget = None, job.experiment.training.dynamic.memory_budget
+    ranks = None
     if material.recipe.ranks is not None:
-        ranks = RankKeeper(classifier, material.recipe.ranks, budget)
+        ranks = RankKeeper(classifier, material.recipe.ranks, spec.dynamic.memory_budget)
     course = _Course(judge, clock, losses, watch, StabilityGuard(classifier, ranks), ranks)
     return course
 
@@ -279,7 +296,7 @@ def _record(
         ranks=course.ranks.history() if course.ranks is not None else None,
         unstable_steps=tuple(course.guard.steps),
         tracker=job.experiment.telemetry.report_to,
-        machine=machine_facts(),
+        machine=machine_facts(gpu_uuid=gpu_uuid()),
         finished_at=now(),
     )
 

@@ -39,12 +39,14 @@ def test_json_holds_parts_of_the_memory(tmp_path: Path) -> None:
     # Query and value of 6 layers at rank 8: 12 x 8 x 768; a head of 385 x (384 + 4).
     assert lora["trainable_parameters"] == 73_728 + 149_380
     assert lora["predicted_memory_bytes"] == sum(lora["predicted_memory"].values())
-    assert lora["flags"] == {"--rank": "8", "--targets": ""}
+    assert lora["flags"] == {"--rank": "8", "--alpha": "16", "--dropout": "0.1", "--targets": ""}
 
 
 def test_flags_have_the_values_of_the_run() -> None:
     changed = make_experiment({"training": {"lora": {"rank": 4, "targets": "query,key"}, "bits": 8}})
-    assert flag_values(changed, "qlora") == {"--rank": "4", "--targets": "query,key", "--bits": "8"}
+    assert flag_values(changed, "qlora") == {
+        "--rank": "4", "--alpha": "8", "--dropout": "0.1", "--targets": "query,key", "--bits": "8",
+    }  # fmt: skip
     assert flag_values(Experiment(), "qlora")["--bits"] == "4"
     assert flag_values(Experiment(), "dynamic")["--bits"] == ""
     assert flag_values(Experiment(), "prefix")["--reparametrised"] == "on"
@@ -74,3 +76,13 @@ def test_no_framework_is_loaded(tmp_path: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=tmp_path, check=True
     )
     assert done.stderr.strip() == ""
+
+
+def test_a_model_that_is_named_needs_no_run(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "old").mkdir(parents=True)
+    (tmp_path / "runs" / "old" / "experiment.yaml").write_text("unheard_of: 1\n")
+    named = run_cli("methods", "--model", "minilm", "--device", "cpu", cwd=tmp_path)
+    assert (named.returncode, named.stderr) == (0, "")
+    unnamed = run_cli("methods", "--device", "cpu", cwd=tmp_path)
+    assert unnamed.returncode == 0
+    assert "note: the newest run or study is left aside" in unnamed.stderr

@@ -14,9 +14,22 @@ def test_the_list_names_each_study_with_its_question(capsys: pytest.CaptureFixtu
     assert main(["study", "list", "--json"]) == 0
     studies = {each["name"]: each for each in json.loads(capsys.readouterr().out)["studies"]}
     assert len(studies) == 9
-    assert studies["bits"]["sizes"] == ["literature", "small"]
+    assert studies["bits"]["sizes"] == ["full", "small"]
     assert main(["study"]) == 0
     assert "prompt-tokens" in capsys.readouterr().out
+
+
+def test_a_list_takes_no_flags_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "list", "--size", "small", "--loadtest"]) == 2
+    error = capsys.readouterr().err
+    assert "--size, --loadtest: only with the name of a study" in error
+    assert error.count("\n") == 1
+
+
+def test_a_load_test_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--loadtest", "--artifacts", "none", "--dataset", "demo"]
+    assert main(["study", "bits", "--size", "small", *flags]) == 2
+    assert "--loadtest with --artifacts none" in capsys.readouterr().err
 
 
 def test_an_unknown_study_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

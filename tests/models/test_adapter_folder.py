@@ -198,19 +198,39 @@ def test_a_damaged_adapter_folder_is_one_line(
     assert "\n" not in str(refusal.value)
 
 
-def test_a_part_whose_weights_are_missing_is_not_let_pass(trained: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "file", "part"),
+    [
+        ("houlsby", "adapter_model", "attention.1.up.weight"),
+        ("houlsby", "adapter_model", "classifier.weight"),
+        ("lora", "adapter_model", "layer.1.attention.self.value.lora_B.weight"),
+        ("lora", "adapter_model", "classifier.bias"),
+        ("dynamic", "adapter_model", "layer.0.attention.self.query.lora_E"),
+        ("stacked-layers", "prompt", "keys.1"),
+        ("stacked", "prompt", "vectors"),
+        ("full", "weights", "encoder.layer.1.output.dense.weight"),
+        ("prompt", "weights", "classifier.weight"),
+    ],
+)
+def test_weights_that_are_missing_are_not_let_pass(
+    trained: Callable[..., Any], tmp_path: Path, kind: str, file: str, part: str
+) -> None:
     import shutil
 
     from safetensors.torch import load_file, save_file
 
-    done = trained("bert", "houlsby")
+    done = trained("bert", kind)
     shutil.copytree(done.folder, tmp_path, dirs_exist_ok=True)
-    weights = load_file(tmp_path / "adapter_model.safetensors")
-    save_file(
-        {n: w for n, w in weights.items() if "attention.1.up.weight" not in n}, tmp_path / "adapter_model.safetensors"
-    )
-    with pytest.raises(UserError, match=r"weights are missing: .*attention\.1\.up\.weight"):
+    path = tmp_path / f"{file}.safetensors"
+    weights = load_file(path)
+    kept = {name: weight for name, weight in weights.items() if part not in name}
+    assert len(kept) == len(weights) - 1
+    save_file(kept, path)
+    with pytest.raises(UserError, match=r"weights are missing: .*" + part.replace(".", r"\.")) as refusal:
         load(tmp_path)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(UserError, match="weights are missing"):
+        load_merged(tmp_path)
 
 
 def test_weights_of_another_architecture_are_refused(

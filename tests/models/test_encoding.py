@@ -46,12 +46,19 @@ def test_an_example_is_what_a_collator_takes() -> None:
     assert encoded[0] == {"input_ids": [2, 7, 3], "attention_mask": [1, 1, 1], "labels": 1}
 
 
-def test_batches_hold_texts_of_like_length_padded_to_their_longest() -> None:
-    batches = list(batches_by_length(EncodedTexts(([5, 5, 5], [6], [7, 7], [8]), (0, 0, 0, 0), 9), 2))
-    assert [rows for rows, _, _ in batches] == [[1, 3], [2, 0]]
-    assert batches[0][1].tolist() == [[6], [8]]
-    assert batches[1][1].tolist() == [[7, 7, 9], [5, 5, 5]]
-    assert batches[1][2].tolist() == [[1, 1, 0], [1, 1, 1]]
+def test_batches_hold_texts_of_like_length_from_the_shortest_to_the_longest() -> None:
+    lengths = [11, 1, 2, 1, 9]
+    encoded = EncodedTexts(tuple([5] * length for length in lengths), (0,) * 5, 9)
+    batches = list(batches_by_length(encoded, 2))
+    assert [rows for rows, _, _ in batches] == [[1, 3], [2, 4], [0]]
+    assert batches[0][1].tolist() == [[5] + [9] * 7] * 2
+    assert batches[1][2].sum(dim=1).tolist() == [2, 9]
+
+
+def test_widths_are_few_and_none_is_above_the_longest_text() -> None:
+    encoded = EncodedTexts(([5] * 21, [5] * 3), (0, 0), 0)
+    widths = [encoded.padded_width([[5] * length, [5]]) for length in (1, 8, 9, 16, 17, 21)]
+    assert widths == [8, 8, 16, 16, 21, 21]
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(1, 7))

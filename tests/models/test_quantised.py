@@ -71,3 +71,16 @@ def test_training_leaves_the_quantised_weights_alone(
     train(classifier, family)
     set_compute_dtype(classifier, torch.float32)
     assert all(torch.equal(layer.weight, weight) for layer, weight in zip(layers, before, strict=True))
+
+
+def test_half_precision_does_not_overflow_on_the_way(tiny_bases: dict[str, Path]) -> None:
+    base = find_base(str(tiny_bases["bert"]))
+    model: Any = load_classifier(base, LABELS, bits=8)
+    path, layer = next(iter(body_matrices(model, base).items()))
+    # As large as activations become; times 127 they are past fp16's largest number when 32 are added up.
+    given = torch.full((1, 32), 400.0) * layer(torch.eye(32)).t()[:1].sign()
+    with torch.autocast("cpu", dtype=torch.float16):
+        answered = layer(given).float()
+    expected = model.dequantize().float().get_submodule(path)(given).detach()
+    assert answered.isfinite().all()
+    torch.testing.assert_close(answered, expected, atol=0.01 * float(expected.abs().max()), rtol=0)

@@ -8,9 +8,18 @@ from typing import Any
 import pytest
 
 from deploycost.environment import MachineFacts
+from deploycost.experiment import DatasetSpec, MethodName, TrainingSpec
 from deploycost.projecting.method_evidence import KnownStudy
 from deploycost.records import Scores
-from deploycost.study_record import CellMeasurement, CellPlan, CellResult, ServedArtifact, StudyRecord
+from deploycost.study_record import (
+    CellMeasurement,
+    CellPlan,
+    CellResult,
+    ServedArtifact,
+    StudyRecord,
+    TrainingConditions,
+    conditions_of,
+)
 from deploycost.units import MIB
 
 MACHINE = MachineFacts(
@@ -19,7 +28,7 @@ MACHINE = MachineFacts(
 
 
 def make_measurement(accuracy: float, samples_per_s: float = 40.0, **changes: Any) -> CellMeasurement:
-    """Texts of 50 tokens, 1,000 test rows, 300 MiB where 400 MiB were predicted."""
+    """Texts of 50 tokens, 1,000 test rows, 300 MiB where 400 MiB were predicted, on one core."""
     scores = Scores(accuracy=accuracy, macro_f1=accuracy, precision=accuracy, recall=accuracy, rows=1000)
     fields: dict[str, Any] = {
         "scores": scores,
@@ -34,20 +43,30 @@ def make_measurement(accuracy: float, samples_per_s: float = 40.0, **changes: An
         "total_parameters": 10_000,
         "step_ms_p50": 200.0,
         "step_ms_p95": 250.0,
-        "final_loss": 0.3,
         "epochs": (),
-        "cores": 1,
+        "conditions": conditions("lora"),
+        "machine": MACHINE.model_copy(update={"cpu_cores": 1}),
         "finished_at": "2026-11-22T10:00:00+00:00",
     }
     return CellMeasurement(**fields | changes)
 
 
+def conditions(method: MethodName, **changes: Any) -> TrainingConditions:
+    """Those of all rows and the defaults, unless changed."""
+    return conditions_of(method, TrainingSpec(**changes), DatasetSpec())
+
+
 def served(request_ms: float | None, artifact: str = "onnx-int8") -> ServedArtifact:
-    return ServedArtifact(artifact=artifact, accuracy=0.9, size_bytes=1, request_ms_p50=request_ms)
+    return ServedArtifact(artifact=artifact, accuracy=0.9, request_ms_p50=request_ms)
 
 
 def make_study(cells: dict[str, list[CellMeasurement | None]], own: bool = False, **changes: Any) -> KnownStudy:
-    """A study whose cells are slugs such as `lora-r8`; the n-th measurement is of seed n, None one that failed."""
+    """A study whose cells are slugs such as `lora-r8`; the n-th measurement is of seed n, None one that failed.
+
+    Measurements have the default conditions of their method, unless they were made with others.
+    """
+    usual = conditions("lora")
+    cells = {slug: [_conditioned(slug, each, usual) for each in measured] for slug, measured in cells.items()}
     seeds = tuple(range(1, max(map(len, cells.values())) + 1))
     fields: dict[str, Any] = {
         "name": "methods",
@@ -59,6 +78,8 @@ def make_study(cells: dict[str, list[CellMeasurement | None]], own: bool = False
         "dataset_generated": False,
         "train_rows": 4000,
         "test_rows": 1000,
+        "same_train_rows": False,
+        "same_test_rows": True,
         "epochs": 2,
         "seeds": seeds,
         "cores_per_cell": 1,
@@ -78,12 +99,20 @@ def make_study(cells: dict[str, list[CellMeasurement | None]], own: bool = False
         ),
         "findings": (),
         "scaled_down": (),
+        "reference": "literature",
         "source": "the literature",
         "command": "deploycost study methods",
         "machine": MACHINE,
         "made_at": "2026-11-22T12:00:00+00:00",
     }
     return KnownStudy(StudyRecord(**fields | changes), own)
+
+
+def _conditioned(slug: str, measured: CellMeasurement | None, usual: TrainingConditions) -> CellMeasurement | None:
+    if measured is None or measured.conditions != usual:
+        return measured
+    method: Any = slug.split("-", maxsplit=1)[0]
+    return measured.model_copy(update={"conditions": conditions(method)})
 
 
 @pytest.fixture(scope="session")
@@ -99,3 +128,14 @@ def study_of() -> Callable[..., KnownStudy]:
 @pytest.fixture(scope="session")
 def served_in() -> Callable[..., ServedArtifact]:
     return served
+
+
+@pytest.fixture(scope="session")
+def conditions_with() -> Callable[..., TrainingConditions]:
+    return conditions
+
+
+@pytest.fixture(scope="session")
+def machine_of() -> Callable[..., MachineFacts]:
+    """The machine of the studies with one core in use, changed as told."""
+    return lambda **changes: MACHINE.model_copy(update={"cpu_cores": 1} | changes)

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploycost.encoder_shape import EncoderShape
-from deploycost.experiment import TrainingSpec
+from deploycost.experiment import DatasetSpec, TrainingSpec
 from deploycost.methods import METHODS
-from deploycost.projecting.method_choice import MethodQuestion, advise, outlook, serving_work_ratio
+from deploycost.projecting.method_choice import advise
 from deploycost.projecting.method_evidence import KnownStudy
+from deploycost.projecting.method_outlook import MethodQuestion, outlook, serving_work_ratio
 from deploycost.study_record import CellMeasurement, ServedArtifact
 from deploycost.training_memory import Setting, TrainingLoad, load_of, predict
 from deploycost.units import GIB, MIB
@@ -29,10 +30,12 @@ def ask(budget_bytes: int = 4 * GIB, **changes: Any) -> MethodQuestion:
         "memory_budget_bytes": budget_bytes,
         "max_accuracy_drop": 0.01,
         "base_model": "minilm",
-        "dataset": "ag_news",
+        "dataset": DatasetSpec(source="ag_news"),
+        "dataset_is_known": True,
         "shape": SHAPE,
         "training": TrainingSpec(),
         "setting": SETTING,
+        "machine": "Test CPU, 1 core",
     }
     return MethodQuestion(**fields | changes)
 
@@ -80,8 +83,14 @@ def test_an_interval_beyond_the_limit_is_a_doubt(usual: KnownStudy) -> None:
     assert doubt == "The interval of its accuracy drop reaches 3.69 points: the limit of 1.00 points may be missed."
 
 
-def test_evidence_from_other_texts_is_a_doubt(usual: KnownStudy) -> None:
-    assert any("another data set" in doubt for doubt in advise(ask(dataset=None), [usual]).doubts)
+def test_evidence_of_another_training_is_a_doubt(usual: KnownStudy) -> None:
+    assert "Its accuracy is projected, from a training with texts of ag_news, not yours." in (
+        advise(ask(dataset_is_known=False), [usual]).doubts
+    )
+    longer = advise(ask(training=TrainingSpec(epochs=9)), [usual])
+    assert longer.chosen is not None
+    assert longer.chosen.accuracy_drop.basis == "projected"
+    assert "Its accuracy is projected, from a training with 5 epochs, not 9." in longer.doubts
 
 
 def test_no_evidence_is_never_preferred_to_evidence(usual: KnownStudy) -> None:
@@ -97,11 +106,55 @@ def test_no_evidence_is_never_preferred_to_evidence(usual: KnownStudy) -> None:
 
 def test_as_fast_is_settled_by_accuracy(measurement: Measure, study_of: MakeStudy) -> None:
     cells = {"full": [measurement(0.9, 40.0)], "lora-r8": [measurement(0.893, 40.8)]}
+    # With others that are as cheap to serve and of unknown speed, speed would have no say.
     advice = advise(ask(), [study_of(cells)])
     assert advice.choice == "full"  # 2 % faster is noise
-    assert "full is the most accurate that trains about as fast as the fastest, lora-r8 (1.02" in advice.reason
+    assert "of these full loses the least accuracy by estimate and trains about as fast as the fastest, lora-r8" in (
+        advice.reason
+    )
     cells["lora-r8"] = [measurement(0.893, 44.0)]
     assert advise(ask(), [study_of(cells)]).choice == "lora-r8"
+
+
+def test_speed_has_no_say_where_one_of_them_is_unknown(usual: KnownStudy) -> None:
+    on_gpu = Setting(labels=4, tokens=128, half_precision=True, device="cuda")
+    advice = advise(ask(setting=on_gpu), [usual])
+    # lora trains 1.25 x as fast as full on a CPU; on a GPU nothing is known, and an unknown speed is not a slow one.
+    assert advice.choice == "full"
+    assert advice.reason.endswith(
+        "speed of training is left out, as that of lora-r8 is not known: full loses the least accuracy by estimate."
+    )
+
+
+def test_speed_has_no_say_across_machines(
+    usual: KnownStudy, measurement: Measure, study_of: MakeStudy, machine_of: Callable[..., Any]
+) -> None:
+    elsewhere = {"machine": machine_of(cpu_model="Other CPU")}
+    cells = {"full": [measurement(0.9, 40.0, **elsewhere)], "dynamic-r8": [measurement(0.895, 90.0, **elsewhere)]}
+    advice = advise(ask(), [usual, study_of(cells, name="dynamic-rank")])
+    by_slug = {each.slug: each for each in advice.outlooks}
+    assert by_slug["dynamic-r8"].training_speed_ratio.value == pytest.approx(2.25)
+    assert by_slug["dynamic-r8"].training_speed_ratio.basis == "projected"  # measured on another machine than asked
+    assert by_slug["lora-r8"].training_speed_ratio.basis == "measured"
+    assert "measured on different machines (Other CPU, 1 core; Test CPU, 1 core): full loses the least" in advice.reason
+
+
+def test_speed_is_compared_at_equal_batches_or_those_asked_for(
+    measurement: Measure, study_of: MakeStudy, conditions_with: Callable[..., Any]
+) -> None:
+    def speed(full: int, lora: int) -> float | None:
+        cells = {
+            "full": [measurement(0.9, 40.0, conditions=conditions_with("full", batch_size=full))],
+            "lora-r8": [measurement(0.9, 50.0, conditions=conditions_with("lora", batch_size=lora))],
+        }
+        return outlook(ask(), "lora", [study_of(cells)]).training_speed_ratio.value
+
+    assert speed(16, 8) == speed(32, 32) == pytest.approx(1.25)
+    assert speed(8, 32) is None
+
+
+def test_a_budget_that_the_device_caps_is_said(usual: KnownStudy) -> None:
+    assert advise(ask(budget_note="16 GiB is all; "), [usual]).reason.startswith("16 GiB is all; 8 of 8 methods")
 
 
 def test_memory_is_the_model_s_with_the_error_it_is_known_to_have(usual: KnownStudy) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from deploycost.experiment import DatasetSpec, TrainingSpec
 from deploycost.projecting.method_evidence import (
     Asked,
     KnownStudy,
@@ -12,10 +14,18 @@ from deploycost.projecting.method_evidence import (
     measured_memory,
     prediction_ratios,
 )
-from deploycost.study_record import CellMeasurement, ServedArtifact
+from deploycost.study_record import CellMeasurement, ServedArtifact, conditions_of
 from deploycost.units import MIB
 
-LORA = Asked("lora", "lora-r8", "minilm", "ag_news")
+
+def _asked(slug: str = "lora-r8", base_model: str = "minilm", dataset: str | None = "ag_news", **changes: Any) -> Asked:
+    method: Any = slug.split("-", maxsplit=1)[0]
+    rows = DatasetSpec(train_rows=changes.pop("train_rows", None))
+    own, of_full = (conditions_of(each, TrainingSpec(**changes), rows) for each in (method, "full"))
+    return Asked(method, slug, base_model, dataset, own, of_full)
+
+
+LORA = _asked()
 Measure = Callable[..., CellMeasurement]
 MakeStudy = Callable[..., KnownStudy]
 
@@ -29,7 +39,7 @@ def test_drop_and_speed_are_paired_by_seed(measurement: Measure, study_of: MakeS
     )
     evidence = best_evidence([study], LORA)
     assert evidence is not None
-    drop, speed = evidence.accuracy_drop, evidence.training_speed_ratio
+    drop, speed = evidence.accuracy_drop, evidence.training_speed_ratio("Test CPU, 1 core")
     # Seeds 1 and 3: drops of 0.01 and 0.02; half the interval is 12.706 x 0.00707 / sqrt(2).
     assert drop.value == pytest.approx(0.015)
     assert (drop.low, drop.high) == pytest.approx((0.015 - 0.06353, 0.015 + 0.06353), abs=1e-5)
@@ -50,10 +60,16 @@ def test_of_one_seed_the_interval_is_that_of_the_rows(measurement: Measure, stud
     ("asked", "basis"),
     [
         (LORA, "measured"),
-        (Asked("lora", "lora-r8", "minilm", "tickets"), "projected"),
-        (Asked("lora", "lora-r8", "minilm", None), "projected"),
-        (Asked("lora", "lora-r16", "minilm", "ag_news"), "assumed"),
-        (Asked("lora", "lora-r8", "distilbert-base-uncased", "ag_news"), "assumed"),
+        (_asked(dataset="tickets"), "projected"),
+        (_asked(dataset=None), "projected"),
+        (_asked(epochs=2), "projected"),
+        (_asked(train_rows=600), "projected"),
+        (_asked(batch_size=8), "projected"),  # lora's own, but not full's
+        (_asked(learning_rate=1e-3), "projected"),
+        (_asked(seed=7, gradient_checkpointing=True), "measured"),  # changes nothing of what is learnt
+        (_asked("lora-r16"), "assumed"),
+        (_asked(max_tokens=64), "assumed"),
+        (_asked(base_model="distilbert-base-uncased"), "assumed"),
     ],
 )
 def test_the_farther_the_evidence_the_weaker_its_basis(
@@ -96,7 +112,7 @@ def test_serving_cost_is_of_the_same_artifact_int8_first(
             "full": [measurement(0.9, served=tuple(full))],
             "prompt-p20": [measurement(0.9, served=tuple(prompt))],
         }
-        evidence = best_evidence([study_of(cells)], Asked("prompt", "prompt-p20", "minilm", "ag_news"))
+        evidence = best_evidence([study_of(cells)], _asked("prompt-p20"))
         assert evidence is not None
         figure = evidence.serving_cost_ratio
         return figure.value if figure else None
@@ -119,8 +135,8 @@ def test_a_measured_peak_is_that_of_the_same_training(measurement: Measure, stud
     # Another load, another kind of device, another rank, another base.
     assert measured_memory([study], LORA, 420 * MIB, "process") is None
     assert measured_memory([study], LORA, 400 * MIB, "gpu") is None
-    assert measured_memory([study], Asked("lora", "lora-r4", "minilm", None), 400 * MIB, "process") is None
-    assert measured_memory([study], Asked("lora", "lora-r8", "bert", None), 400 * MIB, "process") is None
+    assert measured_memory([study], _asked("lora-r4", dataset=None), 400 * MIB, "process") is None
+    assert measured_memory([study], _asked(base_model="bert", dataset=None), 400 * MIB, "process") is None
 
 
 def test_what_is_known_of_predictions_and_texts(measurement: Measure, study_of: MakeStudy) -> None:
@@ -133,3 +149,21 @@ def test_what_is_known_of_predictions_and_texts(measurement: Measure, study_of: 
     assert mean_tokens([study, longer], "sst2") == 30
     assert mean_tokens([study, longer], None) == 50
     assert mean_tokens([], "sst2") is None
+
+
+def test_what_differs_is_told_once(measurement: Measure, study_of: MakeStudy) -> None:
+    study = study_of({"full": [measurement(0.90)], "lora-r8": [measurement(0.89)]})
+    evidence = best_evidence([study], _asked("lora-r4", dataset="sst2", epochs=3, batch_size=16))
+    assert evidence is not None
+    assert evidence.differences == (
+        "lora-r8, not lora-r4", "texts of ag_news, not sst2", "5 epochs, not 3", "batches of 8, not 16",
+    )  # fmt: skip
+
+
+def test_of_two_machines_nothing_is_one(
+    measurement: Measure, study_of: MakeStudy, machine_of: Callable[..., Any]
+) -> None:
+    faster = measurement(0.89, machine=machine_of(cpu_cores=4))
+    evidence = best_evidence([study_of({"full": [measurement(0.90)], "lora-r8": [faster]})], LORA)
+    assert evidence is not None
+    assert evidence.machine is None

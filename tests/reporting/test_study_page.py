@@ -6,15 +6,18 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from deploycost.environment import MachineFacts
-from deploycost.records import OperatorTime, ProfileRecord, RankDecision, RankHistory
-from deploycost.reporting.study_page import BY_HAND, grids_of, write_page
-from deploycost.reporting.study_tables import findings_grid, metrics_grid, operators_grid, scenarios_grid, spread_of
+from deploycost.records import Figure, OperatorTime, ProfileRecord, RankDecision, RankHistory
+from deploycost.reporting.study_figures import study_figures
+from deploycost.reporting.study_page import BY_HAND, findings_of, grids_of, write_page
+from deploycost.reporting.study_tables import metrics_grid, operators_grid, scenarios_grid, spread_of
 from deploycost.reporting.tables import draw, render
-from deploycost.study_file import StudyFile, TableSpec, find_study, shipped_studies
+from deploycost.study_file import FigureSpec, StudyFile, TableSpec, find_study, make_study, shipped_studies
 from deploycost.study_findings import findings
-from deploycost.study_record import CellMeasurement, CellPlan, CellResult, StudyRecord
+from deploycost.study_record import CellMeasurement, CellPlan, CellResult, ServedArtifact, StudyRecord
+from deploycost.study_scenarios import choices
 
 WHEN = "2026-01-02T03:04:05+00:00"
 MACHINE = MachineFacts(
@@ -59,8 +62,9 @@ def record_of(make_measurement: Callable[..., CellMeasurement]) -> Callable[...,
         fields: dict[str, Any] = {
             "name": study.name, "question": study.question, "size": "small", "base_model": "minilm",
             "dataset": "ag_news", "dataset_description": "", "dataset_generated": False, "train_rows": 800,
-            "test_rows": 1000, "epochs": 2, "seeds": SEEDS, "cores_per_cell": 1, "cells": cells, "results": results,
-            "findings": findings(study, results), "scaled_down": ("epochs: 2 (literature: 5)",),
+            "test_rows": 1000, "same_train_rows": False, "same_test_rows": False, "choices": choices(study, results),
+            "reference": study.reference, "epochs": 2, "seeds": SEEDS, "cores_per_cell": 1, "cells": cells,
+            "results": results, "findings": findings(study, results), "scaled_down": ("epochs: 2 (literature: 5)",),
             "source": study.source, "command": f"deploycost study {study.name} --size small", "machine": MACHINE,
             "made_at": WHEN,
         }  # fmt: skip
@@ -119,7 +123,7 @@ def test_failed_cells_are_shown_with_their_reason(record_of: Callable[..., Study
     record = record_of(study, failed="8 bits")
     write_page(study, record, tmp_path / "page.md", tmp_path / "figures")
     page = (tmp_path / "page.md").read_text()
-    assert "| 8 bits | failed | 88 |" in page
+    assert "| 8 bits | failed | 88.00 |" in page
     assert "| 8 bits | 1 | rank 64 is above the width \\| 32 |" in page
     assert page.count("**Cannot tell**") == len(study.claims)
     assert "is not known of both" in page
@@ -130,8 +134,11 @@ def test_a_page_states_how_it_was_measured(record_of: Callable[..., StudyRecord]
     write_page(study, record_of(study), tmp_path / "methods.md", tmp_path / "figures")
     page = (tmp_path / "methods.md").read_text()
     for part in (
-        "800 training and 1,000 test rows, 2 epochs, seeds 1, 2, 3", "Test CPU, no GPU; 2 cores", "1 core(s) each",
-        "measured on 2026-01-02", "epochs: 2 (literature: 5)", "**Basis**", "one NVIDIA T4",
+        "800 training and 1,000 test rows, 2 epochs, seeds 1, 2, 3",
+        "Test CPU, no GPU, 8 GiB of memory; 2 cores", "trained on 1 core each, 2 at once",
+        "measured on 2026-01-02", "**Unlike the literature's**: epochs: 2 (literature: 5)", "**Basis**",
+        "one NVIDIA T4", "each draws its own training and test rows",
+        "Nothing is corrected for the number of claims: of 9",
         "```\ndeploycost study methods --size small\n```", "factor of about twenty",
     ):  # fmt: skip
         assert part in page, part
@@ -162,8 +169,9 @@ def test_every_shipped_study_has_its_page_and_figures(record_of: Callable[..., S
             assert root.tag.endswith("svg")
             assert f"({path.parent.name}/{path.name})" in page
         drawn[study.name] = len(paths) - 1
-    # One file for each figure asked for; the ranks of dynamic-rank are drawn for each of its two dynamic cells.
-    assert drawn == {study.name: len(study.figures) for study in shipped_studies()} | {"dynamic-rank": 4}
+    # One file for each figure asked for; the ranks of dynamic-rank are drawn for each of its two dynamic cells, and the
+    # request times of families not at all where nothing was exported.
+    assert drawn == {study.name: len(study.figures) for study in shipped_studies()} | {"dynamic-rank": 4, "families": 2}
 
 
 def test_the_same_record_gives_the_same_bytes(record_of: Callable[..., StudyRecord], tmp_path: Path) -> None:
@@ -176,13 +184,19 @@ def test_the_same_record_gives_the_same_bytes(record_of: Callable[..., StudyReco
 
 def test_scenarios_stand_beside_the_literatures(record_of: Callable[..., StudyRecord]) -> None:
     study = find_study("scenarios")
-    grid = scenarios_grid(study, record_of(study))
+    record = record_of(study)
+    grid = scenarios_grid(record)
     assert grid is not None
     assert len(grid.rows) == 9
-    best = {row[1]: row[2:5] for row in grid.rows if row[0] == "high performance"}
-    assert best["virtual tokens"] == ("50 tokens", "50 tokens", "yes")
+    best = {row[1]: row[2:] for row in grid.rows if row[0] == "high performance"}
+    assert best["virtual tokens"] == ("50 tokens", "none", "50 tokens", "agrees")
     assert {row[2] for row in grid.rows if row[0] == "resource limited"} == {"10 tokens", "4 bits", "early layers"}
-    assert scenarios_grid(find_study("bits"), record_of(find_study("bits"))) is None
+    assert scenarios_grid(record_of(find_study("bits"))) is None
+    assert findings_of(record)[0] == (
+        "agrees",
+        "For high performance the literature takes 50 tokens (virtual tokens), the measurements speak for 50 tokens. "
+        "Because the highest mean accuracy, 84.00 %.",
+    )
 
 
 def test_rank_decisions_are_told_with_their_reasons(record_of: Callable[..., StudyRecord], tmp_path: Path) -> None:
@@ -201,12 +215,101 @@ def test_profiled_cells_are_compared(record_of: Callable[..., StudyRecord]) -> N
 
 
 def test_claims_stand_with_both_figures_and_the_verdict(record_of: Callable[..., StudyRecord]) -> None:
-    rows = {row[0]: row[1:] for row in findings_grid(record_of(find_study("bits")).findings).rows}
-    verdict, ours, interval, theirs = rows["8 bits are more accurate than 4"]
+    told = findings_of(record_of(find_study("bits")))
     # The cells lie 2 points apart on every seed; rounding to 1,000 rows leaves 4.303 x 0.0408 / sqrt(3) = 0.1 points.
-    assert (verdict, ours, theirs) == ("agrees", "+2.00 points", "+0.75 points")
-    assert interval == "+1.90 points to +2.10 points"
-    assert rows["8 bits take more memory than 4"][1] == "1.12 x"  # 450 / 400 = 1.125
+    assert told[0] == (
+        "agrees",
+        "8 bits are more accurate than 4. Because accuracy % of 8 bits is 82.00, of 4 bits 80.00: +2.00 points (95 % "
+        "interval +1.90 points to +2.10 points, 3 seeds); expected was higher; the literature has 88.00 and 87.25, "
+        "+0.75 points. Source: the literature's four configurations on AG News.",
+    )
+    assert "memory MB of 8 bits is 450, of 4 bits 400: 1.12 x" in told[1][1]  # 450 / 400 = 1.125
+
+
+def test_without_a_load_test_prices_have_no_column_but_a_note(record_of: Callable[..., StudyRecord]) -> None:
+    grid = metrics_grid(record_of(find_study("bits")), TableSpec(title="t", metrics=("accuracy", "usd_per_million")))
+    assert [column.header for column in grid.columns] == ["cell", "accuracy %", "literature"]
+    assert grid.notes[-1] == (
+        "floor $ per million was not measured (--loadtest measures it); the literature has 4 bits 1,200, 8 bits 1,600."
+    )
+
+
+def test_load_tested_figures_have_their_own_interval_and_doubt(
+    record_of: Callable[..., StudyRecord], make_measurement: Callable[..., CellMeasurement]
+) -> None:
+    record = record_of(find_study("bits"))
+    price = Figure(value=0.5, low=0.4, high=0.6, basis="assumed")
+    served = ServedArtifact(
+        artifact="onnx-int8", accuracy=0.8, usd_per_million=price, certified=False, priced_on="aws x.large, 2026-07-20"
+    )
+    first = record.results[0].model_copy(update={"measured": make_measurement(served=(served,))})
+    record = record.model_copy(update={"results": (first, *record.results[1:])})
+    grid = metrics_grid(record, TableSpec(title="t", metrics=("usd_per_million",)))
+    assert grid.columns[1].header == "floor $ per million"
+    assert [row[1] for row in grid.rows] == ["0.500 a! (0.400-0.600)", "?"]
+    assert any("never idle (aws x.large, 2026-07-20)" in note for note in grid.notes)
+    assert any(note.startswith("!: the load test is not certified") for note in grid.notes)
+
+
+def test_a_page_of_another_hand_is_kept_below_the_marker(record_of: Callable[..., StudyRecord], tmp_path: Path) -> None:
+    study, path = find_study("bits"), tmp_path / "bits.md"
+    path.write_text("# Mine\n")
+    for _ in range(2):
+        write_page(study, record_of(study), path, tmp_path / "figures")
+        assert path.read_text().endswith(f"{BY_HAND}\n\n# Mine\n")
+
+
+def test_a_users_study_never_speaks_of_the_literature(record_of: Callable[..., StudyRecord], tmp_path: Path) -> None:
+    content = yaml.safe_load((Path(__file__).parents[2] / "deploycost/studies/bits.yaml").read_text())
+    for field in ("reference", "setting", "notes"):
+        del content[field]
+    study = make_study(yaml.safe_dump(content | {"source": "a paper", "setting": "as there"}), "mine.yaml")
+    record = record_of(study, scaled_down=("epochs: 2 (source: 5)",))
+    paths = write_page(study, record, tmp_path / "page.md", tmp_path / "figures")
+    assert not any("literature" in path.read_text() for path in paths)
+    assert "**Unlike the source's**" in paths[-1].read_text()
+
+
+def test_figures_of_ranks_and_operators_are_told_in_their_own_words(
+    record_of: Callable[..., StudyRecord], tmp_path: Path
+) -> None:
+    def page(name: str) -> str:
+        study = find_study(name)
+        return write_page(study, record_of(study), tmp_path / f"{name}.md", tmp_path / "figures")[-1].read_text()
+
+    assert "seed 1. Rank at the start and at the end: 0 6 to 4; 1 6 to 4." in page("dynamic-rank")
+    assert "Milliseconds of a profiled step by operators: full matmul 6.00, quantisation 2.00; lora rank 8" in page(
+        "lora-ranks"
+    )
+
+
+def test_many_metrics_fit_layered_bars_and_one_leaves_no_empty_panel(
+    record_of: Callable[..., StudyRecord],
+) -> None:
+    metrics = ("accuracy", "macro_f1", "memory_bytes", "training_s", "samples_per_s", "tokens_per_s", "step_ms_p50")
+    study = find_study("bits")
+    layers = study.model_copy(update={"figures": (FigureSpec(kind="layers", title="all", metrics=metrics),)})
+    assert len(study_figures(layers, record_of(study))) == 1
+    ranks = find_study("lora-ranks")
+    lines = FigureSpec(kind="lines", title="by rank", axis="lora.rank", metrics=metrics[:3])
+    (drawn,) = study_figures(ranks.model_copy(update={"figures": (lines,)}), record_of(ranks))
+    # Three panels of two by two: the fourth is not drawn.
+    assert drawn.svg.count(">rank</text>") == 3
+
+
+def test_machines_that_differ_are_told(record_of: Callable[..., StudyRecord], tmp_path: Path) -> None:
+    study = find_study("bits")
+    record = record_of(study)
+    assert record.results[0].measured is not None
+    other = record.results[0].measured.model_copy(
+        update={"machine": MACHINE.model_copy(update={"cpu_model": "Other CPU"})}
+    )
+    results = (record.results[0].model_copy(update={"measured": other}), *record.results[1:])
+    mixed = record.model_copy(update={"results": results})
+    page = write_page(study, mixed, tmp_path / "page.md", tmp_path / "figures")[-1].read_text()
+    assert "**Beware**: cells were trained on different machines or cores" in page
+    assert "Other CPU, no GPU" in page
+    assert "Test CPU, no GPU" in page
 
 
 def test_the_terminals_tables_fit_eighty_columns(record_of: Callable[..., StudyRecord]) -> None:

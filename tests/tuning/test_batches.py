@@ -37,9 +37,9 @@ def test_texts_of_like_length_are_together_and_batches_come_in_no_order_of_lengt
     assert abs(np.corrcoef(widths, np.arange(len(widths)))[0, 1]) < 0.3
 
 
-def test_a_batch_is_padded_to_its_longest_text() -> None:
-    texts = EncodedTexts(([5, 6, 7], [8]), (2, 0), pad_token_id=1)
+def test_a_batch_is_padded_to_one_of_few_widths() -> None:
+    texts = EncodedTexts(([5, 6, 7], [8], [1] * 20), (2, 0, 1), pad_token_id=9)
     batch = Padder(texts)([texts[0], texts[1]])
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 1, 1]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 9, 9, 9, 9, 9], [8, 9, 9, 9, 9, 9, 9, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
     assert batch["labels"].tolist() == [2, 0]

@@ -224,3 +224,24 @@ def test_every_generator_goes_on_from_where_it_was(tmp_path: Path) -> None:
     assert kept is not None
     set_random_states(kept.state)
     assert draw() == drawn
+
+
+def test_a_checkpoint_of_other_arithmetic_is_one_line(tmp_path: Path) -> None:
+    CheckpointFolder(tmp_path / "kept", "mark", "cuda in bf16").write(3, {}, {})
+    same = CheckpointFolder(tmp_path / "kept", "mark", "cuda in bf16").newest()
+    assert same is not None
+    with pytest.raises(UserError, match=r"step 3\) of a training on cuda in bf16, .* on cpu in fp32") as refusal:
+        CheckpointFolder(tmp_path / "kept", "mark", "cpu in fp32").newest()
+    assert "\n" not in str(refusal.value)
+    assert "delete the folder" in str(refusal.value)
+
+
+def test_what_is_kept_is_on_the_disk_before_what_was_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = CheckpointFolder(tmp_path / "kept", "mark")
+    folder.write(3, {"a": torch.ones(2)}, {})
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink().name))
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: synced.append(f"removed {Path(path).name}"))
+    folder.write(7, {"a": torch.ones(2)}, {})
+    assert "tensors.safetensors" in synced
+    assert synced[-3:] == ["step-7", "kept", "removed step-3"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pynvml
 import pytest
+import torch  # noqa: TID253 - tests what is made of the framework
 
 from deploycost.tuning import counters
 from deploycost.tuning.counters import (
@@ -16,6 +17,7 @@ from deploycost.tuning.counters import (
     PackageEnergy,
     Watch,
     find_energy_meter,
+    gpu_uuid,
     peak_memory_bytes,
     resident_memory_bytes,
 )
@@ -47,7 +49,7 @@ def test_samples_see_a_peak_but_for_one_in_a_pause() -> None:
     peak = watch.readings.peak_pss_bytes
     assert peak is not None
     assert 90 * MIB < peak - baseline < 200 * MIB
-    assert watch.readings.peak_memory_bytes >= resident_memory_bytes()
+    assert 90 * MIB < watch.readings.peak_memory_bytes - watch.readings.baseline_memory_bytes < 200 * MIB
     assert watch.readings.peak_gpu_nvml_bytes is None
 
 
@@ -83,9 +85,10 @@ def test_peaks_of_all_pieces_count_and_the_first_baseline() -> None:
     assert watch.readings.peak_memory_bytes > 7
 
 
-def _domain(powercap: Path, name: str, microjoules: int, full: int = 1_000_000) -> Path:
+def _domain(powercap: Path, name: str, microjoules: int, full: int = 1_000_000, what: str = "package-0") -> Path:
     domain = powercap / name
     domain.mkdir(parents=True)
+    (domain / "name").write_text(f"{what}\n")
     (domain / "energy_uj").write_text(f"{microjoules}\n")
     (domain / "max_energy_range_uj").write_text(f"{full}\n")
     return domain
@@ -93,12 +96,15 @@ def _domain(powercap: Path, name: str, microjoules: int, full: int = 1_000_000) 
 
 def test_packages_are_added_and_a_full_counter_starts_anew(tmp_path: Path) -> None:
     first, second = _domain(tmp_path, "intel-rapl:0", 100_000), _domain(tmp_path, "intel-rapl:1", 900_000)
-    _domain(tmp_path, "intel-rapl:0:0", 50_000)  # a part of package 0
+    _domain(tmp_path, "intel-rapl:0:0", 50_000, what="core")  # a part of package 0
+    platform = _domain(tmp_path, "intel-rapl:2", 100_000, what="psys")  # all packages, and what is around them
+    (tmp_path / "intel-rapl:3").mkdir()  # says nothing of itself
     meter, source = find_energy_meter(None, tmp_path)
     assert isinstance(meter, PackageEnergy)
     assert source == "RAPL, processor packages"
     (first / "energy_uj").write_text("350000\n")
     (second / "energy_uj").write_text("100000\n")
+    (platform / "energy_uj").write_text("700000\n")
     assert meter.spent_joules() == pytest.approx(0.25 + 0.2)
     assert meter.spent_joules() == 0
 
@@ -121,7 +127,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     told = SimpleNamespace(processes=[], millijoules=5_000)
     answers: dict[str, Any] = {
         "nvmlInit": lambda: None,
-        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetHandleByUUID": lambda uuid: uuid,
         "nvmlDeviceGetComputeRunningProcesses": lambda handle: told.processes,
         "nvmlDeviceGetTotalEnergyConsumption": lambda handle: told.millijoules,
     }
@@ -131,7 +137,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_the_driver_counts_this_process_alone(driver: SimpleNamespace) -> None:
-    gpu = GpuDriver()
+    gpu = GpuDriver("GPU-1")
     assert gpu.memory_bytes() is None
     other, own = (SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in ((1, 7), (os.getpid(), 9)))
     driver.processes = [other, own]
@@ -143,8 +149,48 @@ def test_the_driver_counts_this_process_alone(driver: SimpleNamespace) -> None:
 
 
 def test_the_energy_of_a_gpu_is_the_difference_of_its_counter(driver: SimpleNamespace) -> None:
-    meter, source = find_energy_meter(GpuDriver())
+    meter, source = find_energy_meter(GpuDriver("GPU-1"))
     assert meter is not None
     assert source == "NVML, the whole GPU"
     driver.millijoules = 7_500
     assert meter.spent_joules() == pytest.approx(2.5)
+
+
+@pytest.fixture
+def torch_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for torch's GPU, the second of the machine."""
+    answers: dict[str, Any] = {
+        "is_available": lambda: True,
+        "current_device": lambda: 0,
+        "get_device_properties": lambda _: SimpleNamespace(uuid="0a-second"),
+        "reset_peak_memory_stats": lambda: None,
+        "max_memory_allocated": lambda: 77,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+
+
+def test_the_driver_is_asked_of_the_gpu_that_torch_computes_on(
+    driver: SimpleNamespace, torch_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", asked.append)
+    driver.processes = [SimpleNamespace(pid=os.getpid(), usedGpuMemory=9)]
+    with Watch(gpu=True) as watch:
+        pass
+    assert asked == [gpu_uuid()] == ["GPU-0a-second"]
+    assert (watch.readings.peak_gpu_nvml_bytes, watch.readings.peak_gpu_memory_bytes) == (9, 77)
+
+
+def test_a_gpu_whose_driver_does_not_answer_is_still_watched_by_torch(
+    torch_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", fail)
+    with Watch(gpu=True) as watch:
+        pass
+    assert watch.energy_source == "no counter (the GPU's driver library does not answer)"
+    assert watch.readings.energy_joules is None
+    assert (watch.readings.peak_gpu_nvml_bytes, watch.readings.peak_gpu_memory_bytes) == (None, 77)

@@ -105,3 +105,12 @@ def test_what_does_not_fit_is_one_line(profiled: Profiled) -> None:
     with pytest.raises(UserError, match="rank 64") as refusal:
         profiled("bert", "lora", lora={"rank": 64})
     assert "\n" not in str(refusal.value)
+
+
+def test_the_update_of_allocated_ranks_counts_what_allocates_them(profiled: Profiled) -> None:
+    calls = {}
+    for method in ("lora", "dynamic"):
+        record, _ = profiled("bert", method)
+        calls[method] = sum(part.calls for part in record.times if part.phase == "update")
+    # Importance is taken of three tensors of each of four matrices, with some ten operators each.
+    assert calls["dynamic"] > calls["lora"] + 100

@@ -200,11 +200,11 @@ def test_a_change_taken_back_restores_ranks_and_values_and_holds(
     assert keeper.history().final_total_rank == 16
 
 
-def make(base_folder: Path) -> tuple[TunedClassifier, RankKeeper]:
+def make(base_folder: Path, schedule: RankSchedule = SCHEDULE) -> tuple[TunedClassifier, RankKeeper]:
     base = find_base(str(base_folder))
     torch.manual_seed(1)
-    classifier = build(base, recipe_for(DYNAMIC, base.name, ("a", "b", "c"), TrainingSpec(), SCHEDULE))
-    return classifier, RankKeeper(classifier, SCHEDULE, None)
+    classifier = build(base, recipe_for(DYNAMIC, base.name, ("a", "b", "c"), TrainingSpec(), schedule))
+    return classifier, RankKeeper(classifier, schedule, None)
 
 
 @pytest.fixture
@@ -234,3 +234,57 @@ def train(tmp_path: Path) -> Callable[[TunedClassifier, Any, list[Any]], None]:
         Trainer(model=classifier, args=arguments, train_dataset=rows, callbacks=callbacks).train()
 
     return run
+
+
+class DropsSteps(TrainerCallback):
+    """Takes the gradients of chosen steps (from 1) away, as the guard does with those that are not finite."""
+
+    def __init__(self, classifier: TunedClassifier, steps: set[int]) -> None:
+        self.classifier, self.steps = classifier, steps
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step + 1 in self.steps:
+            for parameter in self.classifier.parameters():
+                parameter.grad = None
+
+
+@pytest.mark.parametrize("dropped", [{14}, {14, 15, 16}, set(range(1, 15))])
+def test_the_last_allocation_is_made_up_for_where_its_step_was_dropped(
+    tiny_bases: dict[str, Path], rows: Any, train: Any, dropped: set[int]
+) -> None:
+    # Set anew at step 7 and, for good, at step 14.
+    schedule = SCHEDULE.model_copy(update={"interval_steps": 7})
+    classifier, keeper = make(tiny_bases["bert"], schedule)
+    train(classifier, rows, [DropsSteps(classifier, dropped), keeper])
+    history = keeper.history()
+    assert history.final_total_rank == 16
+    assert max(decision.step for decision in history.decisions) == max(dropped) + 1
+    left = sum(int(v.count_nonzero()) for n, v in classifier.named_parameters() if "lora_E" in n)
+    assert left == 16
+
+
+def test_the_last_allocation_is_not_made_twice_after_an_interruption(
+    tiny_bases: dict[str, Path], rows: Any, train: Any
+) -> None:
+    classifier, keeper = make(tiny_bases["bert"])
+    train(classifier, rows, [keeper])
+    other = RankKeeper(classifier, SCHEDULE, None)
+    other.load_state_dict(keeper.state_dict())
+    assert other.state_dict()["finalised"]
+    assert other.history() == keeper.history()
+
+
+def test_a_change_taken_up_lies_where_the_weights_do(tiny_bases: dict[str, Path], rows: Any, train: Any) -> None:
+    class Stops(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = state.global_step == 9
+
+    classifier, keeper = make(tiny_bases["bert"])
+    train(classifier, rows, [keeper, Stops()])
+    kept = keeper.state_dict()
+    assert kept["last_change"] is not None
+    # Meta tensors stand for those of a GPU: neither can be mixed with what is on the CPU.
+    other = RankKeeper(classifier.to("meta"), SCHEDULE, None)
+    other.load_state_dict(kept)
+    moved = other.state_dict()["last_change"]["values"].values()
+    assert {value.device.type for value in moved} == {"meta"}

@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -202,3 +203,22 @@ def train(tmp_path: Path) -> Callable[..., None]:
         Trainer(model=classifier, args=arguments, train_dataset=rows, callbacks=callbacks).train()
 
     return run
+
+
+def test_what_overflows_by_the_scale_of_fp16_alone_is_left_to_its_scaler(make: Any) -> None:
+    classifier = make("lora")
+    guard = StabilityGuard(classifier)
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+
+    def overflow(step: int, scale: float) -> None:
+        for parameter in trained:
+            parameter.grad = torch.full_like(parameter, float("inf"))
+        optimiser = SimpleNamespace(scaler=SimpleNamespace(get_scale=lambda: scale))
+        guard.on_pre_optimizer_step(None, SimpleNamespace(global_step=step - 1), None, optimizer=optimiser)
+
+    for step in range(1, 17):
+        overflow(step, 2.0**16 / 2**step * 2)
+    assert guard.steps == []
+    assert all(parameter.grad is None for parameter in trained), "no importance is taken of them"
+    overflow(17, 1.0)
+    assert [(step.step, step.remedy) for step in guard.steps] == [(17, "undone")]

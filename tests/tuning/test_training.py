@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from deploycost.dataset import Dataset
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import Experiment, TrainingSpec
 from deploycost.models.base import find_base, load_tokenizer
+from deploycost.models.encoding import EncodedTexts
 from deploycost.models.scoring import score
 from deploycost.records import TuningRecord
+from deploycost.tuning import training
 from deploycost.tuning.judging import curve_rows
 from deploycost.tuning.training import TuningJob, tune
 
@@ -115,12 +118,16 @@ def test_tokens_are_real_ones(tuned: Callable[..., Any], method: str) -> None:
     [
         ("full", "full", {"batch_size": 16}),
         ("lora", "lora-r8", {"batch_size": 8, "rank": 8, "alpha": 16, "dropout": 0.1}),
-        ("prompt", "prompt-p4", {"batch_size": 8, "virtual_tokens": 4, "start": "vocabulary"}),
+        (
+            "prompt",
+            "prompt-p4",
+            {"batch_size": 8, "virtual_tokens": 4, "start": "vocabulary", "prompt_learning_rate": 15e-3},
+        ),
         (
             "stacked",
             "stacked-r8-p4",
             {"batch_size": 8, "rank": 8, "alpha": 16, "dropout": 0.1, "virtual_tokens": 4,
-             "start": "vocabulary", "bits": 4,
+             "start": "vocabulary", "prompt_learning_rate": 15e-3, "bits": 4,
              "quantisation": "nf4, double"},
         ),
     ],
@@ -130,7 +137,10 @@ def test_the_record_tells_the_hyper_parameters(
 ) -> None:
     record = tuned("bert", method).record
     assert record.slug == slug
-    common = {"epochs": 2, "learning_rate": 3e-3, "max_tokens": 48, "seed": 42}
+    common = {
+        "epochs": 2, "learning_rate": 3e-3, "max_tokens": 48, "seed": 42, "warmup_ratio": 0.1, "weight_decay": 0.01,
+        "precision": "fp32", "gradient_checkpointing": False, "compile": False,
+    }  # fmt: skip
     assert record.hyper_parameters == common | told
 
 
@@ -243,3 +253,12 @@ def test_the_curve_is_drawn_from_rows_spread_over_the_whole_split(rows: int, jud
     assert len(chosen) == judged
     assert chosen[0] == 0
     assert rows - chosen[-1] <= chosen.step
+
+
+@pytest.mark.parametrize("count", [10, 256, 300, 1000])
+def test_data_are_looked_at_over_their_whole_length(count: int) -> None:
+    texts = EncodedTexts(tuple([number] for number in range(count)), (0,) * count, 0)
+    seen = [int(row) for batch in training._spread_batches(texts) for row in batch["input_ids"]]
+    assert len(seen) == len(set(seen)) == min(256, count)
+    gaps = {later - earlier for earlier, later in pairwise([*seen, count])}
+    assert max(gaps) - min(gaps) <= 1
