@@ -28,10 +28,13 @@ def client(classifier: Classifier, served_aside: Any) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def wire(client: httpx.Client) -> Iterator[socket.socket]:
-    """A connection of one's own; in the end the endpoint must still answer others."""
+    """A connection of one's own; in the end the endpoint must still answer others.
+
+    They come on fresh connections: one from `client`'s pool may have been idle for too long at that very moment.
+    """
     with socket.create_connection((client.base_url.host, client.base_url.port), timeout=10) as wire:
         yield wire
-    assert client.post("/predict", json={"text": "blue"}).json()["label"] == "blue"
+    assert httpx.post(f"{client.base_url}/predict", json={"text": "blue"}).json()["label"] == "blue"
 
 
 def until_closed(wire: socket.socket) -> bytes:
