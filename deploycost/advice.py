@@ -12,7 +12,7 @@ from deploycost.encoder_shape import EncoderShape, shape_of
 from deploycost.environment import has_fast_bf16, machine_facts
 from deploycost.errors import UserError, unknown_name
 from deploycost.experiment import DatasetSpec, Experiment, MethodName, TrainingSpec
-from deploycost.methods import METHODS, Method
+from deploycost.methods import METHODS
 from deploycost.projecting.method_evidence import KnownStudy
 from deploycost.projecting.method_outlook import MethodQuestion
 from deploycost.records import read_record
@@ -154,7 +154,7 @@ def method_facts(
     setting = _setting(training, shape, device)
     facts = []
     for name, method in METHODS.items():
-        load = load_of(method, training, shape, setting)
+        load, rates = load_of(method, training, shape, setting), method.learning_rates(training.learning_rate)
         facts.append(
             MethodFacts(
                 method=name,
@@ -162,8 +162,9 @@ def method_facts(
                 serving_cost=method.serving_cost,
                 flags=flags(name),
                 batch_size=load.batch_size,
-                learning_rate=training.learning_rate or method.learning_rate,
-                prompt_learning_rate=_prompt_rate(method, training),
+                learning_rate=rates.weights,
+                prompt_learning_rate=rates.virtual_tokens or None,
+                singular_value_learning_rate=rates.singular_values or None,
                 bits=method.bits(training.bits),
                 trainable_parameters=trainable_parameters(shape, load),
                 head_parameters=shape.head_parameters(_LABELS),
@@ -194,13 +195,6 @@ def _plain_name(source: str) -> str:
     """The name without the folder that it lies in on this machine, as records have it."""
     path = Path(source).expanduser()
     return path.resolve().name if path.exists() else source
-
-
-def _prompt_rate(method: Method, training: TrainingSpec) -> float | None:
-    """Of virtual tokens, which keeps its ratio to the rate of the other weights."""
-    if not method.prompt_learning_rate:
-        return None
-    return method.prompt_learning_rate * (training.learning_rate or method.learning_rate) / method.learning_rate
 
 
 def _accelerator_memories() -> dict[str, int]:

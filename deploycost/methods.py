@@ -1,17 +1,27 @@
 """The fine-tuning methods, side by side: what each trains, what it starts from, and what it costs to serve.
 
 Methods that train few weights want higher rates, and virtual tokens the highest: Hu et al. (2021) and Lester et al.
-(2021) both train at rates far above those of full fine-tuning.
+(2021) both train at rates far above those of full fine-tuning. The singular values of AdaLoRA want higher ones still:
+between orthonormal factors a value moves the network by the rate alone at each step, where LoRA's step grows with the
+norms of its factors. At the rate of all others they stay near the nothing they began at.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from deploycost.experiment import MethodName, TrainingSpec
 
 Prompting = Literal["none", "chosen", "every-layer"]
+
+
+class LearningRates(NamedTuple):
+    """Of most of what a method trains, and of what has a rate of its own; 0 where it has nothing of the kind."""
+
+    weights: float
+    virtual_tokens: float
+    singular_values: float
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class Method:
     batch_size: int
     learning_rate: float
     prompt_learning_rate: float = 0.0
+    singular_value_learning_rate: float = 0.0
     whole_body: bool = False
     low_rank: bool = False
     allocated_ranks: bool = False
@@ -39,6 +50,15 @@ class Method:
     def bits(self, asked: Literal[4, 8] | None) -> Literal[4, 8] | None:
         """The precision of the frozen base, given the one asked for; None is not quantised."""
         return (asked or self.default_bits) if self.quantisable else None
+
+    def learning_rates(self, asked: float | None) -> LearningRates:
+        """The method's own rates, or all in proportion where another is `asked` for most weights."""
+        ratio = asked / self.learning_rate if asked else 1.0
+        return LearningRates(
+            asked or self.learning_rate,
+            self.prompt_learning_rate * ratio,
+            self.singular_value_learning_rate * ratio,
+        )
 
 
 _LOW_RANK_FLAGS = ("--rank", "--alpha", "--dropout", "--targets")
@@ -105,6 +125,7 @@ METHODS: dict[MethodName, Method] = {
         flags=(*_LOW_RANK_FLAGS, "--memory-budget", "--max-rank", "--eva", "--bits"),
         batch_size=8,
         learning_rate=1e-3,
+        singular_value_learning_rate=0.064,
         low_rank=True,
         allocated_ranks=True,
         quantisable=True,

@@ -83,7 +83,7 @@ def conditions_of(method: MethodName, spec: TrainingSpec, dataset: DatasetSpec) 
         epochs=spec.epochs,
         train_rows=dataset.train_rows,
         batch_size=spec.batch_size or METHODS[method].batch_size,
-        learning_rate=spec.learning_rate or METHODS[method].learning_rate,
+        learning_rate=METHODS[method].learning_rates(spec.learning_rate).weights,
         settings={name: value for name, value in fields.items() if name not in (*_OF_SPEED_ALONE, *_TOLD_APART)},
     )
 

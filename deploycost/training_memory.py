@@ -32,17 +32,23 @@ from deploycost.units import MIB
 
 Device = Literal["cpu", "cuda"]
 
+# Tokens; batches are padded to multiples of it, as each width that is met costs memory for good.
+WIDTH_STEP = 8
+
 _FULL_BYTES, _HALF_BYTES = 4, 2
 # nf4: half a byte a weight, and a scale for each 64, itself in 8 bits with an fp32 scale for each 256 (double
 # quantisation, Dettmers et al., 2023). int8: a byte, and an fp32 scale per row, which is left out as too small.
 _NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
 _INT8_BYTES = 1.0
-# What remains when the tensors are accounted for, fitted by hand to the runs in docs/results/training-memory.md:
-# kernels, code first used while training, batches; and on a CPU the holes of the C library's heap, in proportion to
-# what passes through it at each step: once, once more where 4-bit layers turn inputs, answers and weights into other
-# types at each use, and once more where checkpointed layers are run in one order and again in the other.
-_CPU_FRAMEWORK_BYTES = 30 * MIB
-_CPU_HEAP_SLACK_RATIO = 0.3
+# What remains when the tensors are accounted for, fitted by hand to the runs in docs/results/training-memory.md: code
+# first used while training, batches; in half precision the kernels that oneDNN makes for each width of batches and
+# keeps; and the holes of the C library's heap, in proportion to what passes through it at each step, with more of them
+# where 4-bit layers turn inputs, answers and weights into other types at each use, and where checkpointed layers are
+# run in one order and again in the other.
+_CPU_FRAMEWORK_BYTES = 40 * MIB
+_CPU_KERNEL_BYTES_PER_WIDTH = 4 * MIB
+_CPU_HEAP_SLACK_RATIO = 0.4
+_CPU_MORE_HEAP_SLACK_RATIO = 0.3
 # Not measured on a GPU: a guess at cuBLAS's workspaces and the allocator's rounding.
 _CUDA_FRAMEWORK_BYTES = 32 * MIB
 _CUDA_SLACK_RATIO = 0.05
@@ -145,9 +151,10 @@ def initial_rank_for(final_rank: int) -> int:
 def predict(shape: EncoderShape, load: TrainingLoad) -> TrainingMemory:
     """Peak memory of training over what the process held before the model was loaded, in bytes, by parts.
 
-    Of a process on a CPU, resident memory; on a GPU, what torch's allocator holds. Gradients arrive as activations
-    go: on a CPU most of them find room in the holes of the heap, which `workspace` then counts without them; on a GPU
-    the sum is an upper bound. The GPU's side has not been held against measurements.
+    Of a process on a CPU, resident memory, where batches come in all widths up to the longest and the heap keeps what
+    it has got (`deploycost.pipeline.worker_environment`); on a GPU, what torch's allocator holds. Gradients arrive as
+    activations go: on a CPU most of them find room in the holes of the heap, which `workspace` then counts without
+    them; on a GPU the sum is an upper bound. The GPU's side has not been held against measurements.
 
     Raises:
         UserError: a target is no matrix of this encoder.
@@ -162,8 +169,9 @@ def predict(shape: EncoderShape, load: TrainingLoad) -> TrainingMemory:
     else:
         # The gradient of the tables is too large for a hole: the C library maps it apart.
         fitting = gradients - (_FULL_BYTES * shape.embedding_parameters if load.whole_body else 0)
-        slack = _CPU_HEAP_SLACK_RATIO * (1 + (load.bits == 4) + load.gradient_checkpointing)
-        workspace = _CPU_FRAMEWORK_BYTES + max(0, round(slack * activations) - fitting)
+        slack = _CPU_HEAP_SLACK_RATIO + _CPU_MORE_HEAP_SLACK_RATIO * ((load.bits == 4) + load.gradient_checkpointing)
+        kernels = _CPU_KERNEL_BYTES_PER_WIDTH * -(-load.tokens // WIDTH_STEP) if load.half_precision else 0
+        workspace = _CPU_FRAMEWORK_BYTES + kernels + max(0, round(slack * activations) - fitting)
     return TrainingMemory(
         weights=_weight_bytes(shape, load),
         gradients=gradients,

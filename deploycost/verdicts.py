@@ -107,7 +107,7 @@ class MethodFacts(Record):
     """One row of the table of methods: what it trains, with which settings, and what that takes on a base model.
 
     `flags` are the method's own with the values they have, empty where nothing is set. `prompt_learning_rate` is of
-    virtual tokens, None where there are none.
+    virtual tokens, `singular_value_learning_rate` of those of allocated ranks; None where there are none.
     """
 
     method: str
@@ -117,6 +117,7 @@ class MethodFacts(Record):
     batch_size: int
     learning_rate: float
     prompt_learning_rate: float | None
+    singular_value_learning_rate: float | None
     bits: int | None
     trainable_parameters: int
     head_parameters: int

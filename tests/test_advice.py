@@ -170,6 +170,7 @@ def test_every_method_is_explained_with_its_own_figures(bert_folder: Path) -> No
     assert prompt.trainable_parameters == 108 + 20 * 8
     assert (lora.batch_size, lora.learning_rate, lora.prompt_learning_rate) == (4, 2e-3, None)
     assert prompt.prompt_learning_rate == pytest.approx(5 * 2e-3)
+    assert (prompt.singular_value_learning_rate, facts["dynamic"].singular_value_learning_rate) == (None, 64 * 2e-3)
     assert (facts["qlora"].bits, lora.bits) == (4, None)
     assert lora.flags == {"--of": "lora"}
     assert full.predicted_memory.total > 30 * MIB

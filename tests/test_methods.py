@@ -15,8 +15,16 @@ def test_batches_are_those_of_the_literature() -> None:
     assert {method.batch_size for name, method in METHODS.items() if name != "full"} == {8}
 
 
-def test_only_prompted_methods_have_a_rate_for_virtual_tokens() -> None:
-    assert all((method.prompt_learning_rate > 0) == (method.prompting != "none") for method in METHODS.values())
+def test_only_what_a_method_has_is_given_a_rate() -> None:
+    for method in METHODS.values():
+        assert (method.prompt_learning_rate > 0) == (method.prompting != "none")
+        assert (method.singular_value_learning_rate > 0) == method.allocated_ranks
+
+
+def test_rates_keep_their_proportion() -> None:
+    # Virtual tokens at 5e-3 where the others learn at 1e-3; singular values at 64 times theirs.
+    assert METHODS["prompt"].learning_rates(3e-3) == pytest.approx((3e-3, 15e-3, 0))
+    assert METHODS["dynamic"].learning_rates(None) == pytest.approx((1e-3, 0, 64e-3))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from deploycost.encoder_shape import EncoderShape
@@ -32,9 +32,9 @@ def test_full_training_in_fp32_by_hand() -> None:
     # A layer: attention 4 x (64 + 2 x 64) + 12 x 64 = 1536, dropout masks 64 x (4 + 4) = 512, norms 2 x 4 x 64 = 512,
     # gelu's input 4 x 8 x 16 = 512, inputs of trained matrices 4 x 8 x (3 x 8 + 16) = 1280: 4352.
     # Two layers 8704, the embeddings' norm and mask 512, passing 2 x 4 x 8 x 16 = 1024: 10240.
-    # Gradients but the tables' (5836 - 640) more than fill the heap's holes (0.3 x 10240).
+    # Gradients but the tables' (5836 - 640) more than fill the heap's holes (0.4 x 10240).
     assert predict(SHAPE, replace(SMALL, whole_body=True)) == TrainingMemory(
-        weights=5836, gradients=5836, optimiser=11672, activations=10240, workspace=30 * MIB
+        weights=5836, gradients=5836, optimiser=11672, activations=10240, workspace=40 * MIB
     )
 
 
@@ -43,7 +43,7 @@ def test_lora_in_half_precision_by_hand() -> None:
     # Weights: all 1459, the adapters, a second head, and 2-byte copies of 1024 matrix entries.
     # A layer: attention 1536, masks 64 x (2 + 2) = 256, norms 512, gelu's input 2 x 8 x 16 = 256, and for each of two
     # adapters 8 x ((4 + 2) x 8 + 2 x 3) = 432: 3424. Two layers, and 2 x 2 x 8 x 16 = 512 passing: 7360.
-    # Workspace: 0.3 x 7360 = 2208, of which gradients fill 1164.
+    # Workspace: 0.4 x 7360 = 2944, of which gradients fill 1164; and the kernels of one width, 4 MiB.
     load = replace(SMALL, half_precision=True, rank=3)
     assert trainable_parameters(SHAPE, load) == 291
     assert predict(SHAPE, load) == TrainingMemory(
@@ -51,7 +51,7 @@ def test_lora_in_half_precision_by_hand() -> None:
         gradients=4 * 291,
         optimiser=8 * 291,
         activations=7360,
-        workspace=30 * MIB + 2208 - 1164,
+        workspace=44 * MIB + 2944 - 1164,
     )
 
 
@@ -59,7 +59,15 @@ def test_4_bit_layers_leave_more_holes_in_the_heap() -> None:
     # The same adapters; gelu's input and the second mask in fp32 add 256 and 128 bytes a layer: 7360 + 768 = 8128.
     memory = predict(SHAPE, replace(SMALL, half_precision=True, rank=3, bits=4))
     assert memory.activations == 8128
-    assert memory.workspace == 30 * MIB + round(0.6 * 8128) - 1164
+    assert memory.workspace == 44 * MIB + round(0.7 * 8128) - 1164
+
+
+@pytest.mark.parametrize(("tokens", "widths"), [(1, 1), (8, 1), (9, 2), (128, 16)])
+def test_kernels_are_kept_for_each_width_in_half_precision(tokens: int, widths: int) -> None:
+    memory = predict(SHAPE, replace(SMALL, half_precision=True, tokens=tokens))
+    # The head alone is trained: its gradients fill next to none of the holes.
+    holes = round(0.4 * memory.activations) - memory.gradients
+    assert memory.workspace == (40 + 4 * widths) * MIB + max(0, holes)
 
 
 def test_allocated_ranks_add_singular_values_and_their_importance() -> None:
@@ -143,10 +151,12 @@ def test_more_of_anything_never_needs_less(load: TrainingLoad, what: str, more: 
 
 
 @given(LOADS)
-def test_checkpointing_of_many_layers_never_needs_more(load: TrainingLoad) -> None:
+def test_checkpointing_of_many_layers_never_keeps_more(load: TrainingLoad) -> None:
+    # Where prompts are many times longer than the text, what is run anew may be more than what is kept.
+    assume(load.tokens >= load.layer_tokens)
     deep = replace(SHAPE, layers=12)
     kept, checkpointed = (replace(load, gradient_checkpointing=on) for on in (False, True))
-    assert predict(deep, checkpointed).total <= predict(deep, kept).total
+    assert predict(deep, checkpointed).activations <= predict(deep, kept).activations
 
 
 def test_allocation_begins_half_as_large_again() -> None:

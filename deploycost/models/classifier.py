@@ -16,7 +16,13 @@ from deploycost.layer_choice import resolve_layers
 from deploycost.models.base import BaseModel, load_classifier
 from deploycost.models.bottlenecks import Bottlenecks
 from deploycost.models.deep_prompts import DeepPrompts
-from deploycost.models.low_rank import low_rank_config, orthogonality_penalty, rank_layers
+from deploycost.models.low_rank import (
+    low_rank_config,
+    orthogonality_penalty,
+    rank_layers,
+    singular_values,
+    start_orthonormal,
+)
 from deploycost.models.peft_methods import BottleneckConfig, DeepPromptConfig, register
 from deploycost.models.prompts import VirtualTokens, start_vectors
 from deploycost.models.recipe import Recipe
@@ -82,6 +88,10 @@ class TunedClassifier(nn.Module):
             if isinstance(module, VirtualTokens | DeepPrompts):
                 yield from (parameter for parameter in module.parameters() if parameter.requires_grad)
 
+    def singular_values(self) -> list[nn.Parameter]:
+        """Those of adapters of allocated rank, which train at a rate of their own; none in other methods."""
+        return singular_values(self._rank_layers)
+
 
 def build(base: BaseModel, recipe: Recipe) -> TunedClassifier:
     """A fresh classifier that a recipe can train: exactly the parameters it names ask for gradients.
@@ -101,6 +111,7 @@ def build(base: BaseModel, recipe: Recipe) -> TunedClassifier:
         for name, module in model.named_modules():
             if name.rpartition(".")[2] in base.family.head:
                 module.requires_grad_(True)
+    start_orthonormal(wrapped or model)
     classifier = TunedClassifier(wrapped or model, prompt, attached)
     if vectors is not None:
         for module in classifier.modules():

@@ -12,12 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from deploycost.training_memory import WIDTH_STEP
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-# For each width that it meets oneDNN makes and keeps kernels, megabytes of them in the midst of the heap: what training
-# takes on a CPU grows with each new width. Up to seven tokens of padding more cost next to no time.
-_WIDTH_STEP = 8
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,12 @@ class EncodedTexts:
         return max(map(len, self.input_ids))
 
     def padded_width(self, rows: Iterable[Sequence[int]]) -> int:
-        """The tokens that a batch of rows of ids is padded to: one of few widths, none above the longest text."""
-        return min(-(-max(map(len, rows)) // _WIDTH_STEP) * _WIDTH_STEP, self.longest)
+        """The tokens that a batch of rows of ids is padded to: one of few widths, none above the longest text.
+
+        For each width that it meets oneDNN makes and keeps kernels, megabytes of them in the midst of the heap, so that
+        what training takes on a CPU grows with each new width. Up to seven tokens more cost next to no time.
+        """
+        return min(-(-max(map(len, rows)) // WIDTH_STEP) * WIDTH_STEP, self.longest)
 
     @property
     def mean_tokens(self) -> float:

@@ -87,6 +87,23 @@ def rank_layers(model: nn.Module) -> list[AdaLoraLayer]:
     return [module for module in model.modules() if isinstance(module, AdaLoraLayer)]
 
 
+def singular_values(layers: list[AdaLoraLayer]) -> list[nn.Parameter]:
+    """The trained singular values of AdaLoRA, one parameter [rank, 1] per layer."""
+    return [layer.lora_E[_ADAPTER] for layer in layers]
+
+
+def start_orthonormal(model: nn.Module) -> None:
+    """Starts the factors of allocated ranks where their penalty is nothing: as orthonormal vectors.
+
+    PEFT's AdaLoRA draws them of a length of 0.02 times the root of the width. What they say of the loss, and what the
+    singular values between them can do about it, is then too little to train on within a few hundred steps. The
+    values begin at 0 as ever, so the model answers as before.
+    """
+    for layer in rank_layers(model):
+        nn.init.orthogonal_(layer.lora_A[_ADAPTER])
+        nn.init.orthogonal_(layer.lora_B[_ADAPTER])
+
+
 def orthogonality_penalty(layers: list[AdaLoraLayer]) -> Tensor:
     """What keeps the singular vectors of AdaLoRA apart (Zhang et al., 2023, equation 4), as a part of the loss.
 

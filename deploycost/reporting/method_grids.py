@@ -39,14 +39,22 @@ _OUTLOOK_COLUMNS = (
 def facts(methods: Sequence[MethodFacts], model: str, device: str) -> Grid:
     """Every method: what it trains, its flags and their values, and what it takes to train and to serve."""
     rows = tuple(_facts_row(method) for method in methods)
-    prompt_rates = ", ".join(dict.fromkeys(f"{m.prompt_learning_rate:g}" for m in methods if m.prompt_learning_rate))
+    own = {
+        "virtual tokens": [method.prompt_learning_rate for method in methods],
+        "singular values": [method.singular_value_learning_rate for method in methods],
+    }
+    own_rates = " and ".join(f"{what} learn at {_listed(rates)}" for what, rates in own.items() if any(rates))
     notes = (
         f"On {model}, device {device}. MiB: peak of training by the memory model, over what Python and torch hold "
         "before the model is loaded.",
-        f"batch, rate: as --batch-size and --learning-rate set them; virtual tokens learn at {prompt_rates}.",
+        f"batch, rate: as --batch-size and --learning-rate set them; {own_rates}.",
         "A flag without a value is not set: --targets then means query and value, --memory-budget no budget.",
     )
     return Grid("Methods", _FACT_COLUMNS, rows, notes)
+
+
+def _listed(rates: Sequence[float | None]) -> str:
+    return ", ".join(dict.fromkeys(f"{rate:g}" for rate in rates if rate))
 
 
 def outlooks(advice: MethodAdvice) -> Grid:

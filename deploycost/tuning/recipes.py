@@ -7,7 +7,7 @@ from typing import Any
 from deploycost.experiment import PrefixSpec, PromptSpec, TrainingSpec
 from deploycost.methods import Method
 from deploycost.models.recipe import RankSchedule, Recipe
-from deploycost.tuning.settings import batch_size_of, learning_rate_of, precision_name, prompt_learning_rate_of
+from deploycost.tuning.settings import batch_size_of, precision_name
 
 
 def recipe_for(
@@ -32,7 +32,7 @@ def told_hyper_parameters(method: Method, spec: TrainingSpec) -> dict[str, Any]:
     told: dict[str, Any] = {
         "epochs": spec.epochs,
         "batch_size": batch_size_of(method, spec),
-        "learning_rate": learning_rate_of(method, spec),
+        "learning_rate": method.learning_rates(spec.learning_rate).weights,
         "warmup_ratio": spec.warmup_ratio,
         "weight_decay": spec.weight_decay,
         "max_tokens": spec.max_tokens,
@@ -62,13 +62,18 @@ def _told_ranks(method: Method, spec: TrainingSpec) -> dict[str, Any]:
         told = {"rank": lora.rank, "alpha": lora.scaling_alpha}
     told |= {"dropout": lora.dropout}
     told |= {"targets": list(lora.targets)} if lora.targets else {}
-    return told | ({"eva": dynamic.eva} if method.allocated_ranks else {})
+    if method.allocated_ranks:
+        told |= {
+            "eva": dynamic.eva,
+            "singular_value_learning_rate": method.learning_rates(spec.learning_rate).singular_values,
+        }
+    return told
 
 
 def _told_prompt(method: Method, spec: TrainingSpec) -> dict[str, Any]:
     prompt = spec.prompt
     told = {"virtual_tokens": prompt.virtual_tokens, "start": prompt.start}
-    told |= {"prompt_learning_rate": prompt_learning_rate_of(method, spec)}
+    told |= {"prompt_learning_rate": method.learning_rates(spec.learning_rate).virtual_tokens}
     if prompt.text is not None:
         told |= {"text": prompt.text}
     if method.prompting == "chosen":

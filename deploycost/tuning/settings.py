@@ -32,16 +32,6 @@ def batch_size_of(method: Method, spec: TrainingSpec) -> int:
     return spec.batch_size or method.batch_size
 
 
-def learning_rate_of(method: Method, spec: TrainingSpec) -> float:
-    """The rate at which all but virtual tokens learn."""
-    return spec.learning_rate or method.learning_rate
-
-
-def prompt_learning_rate_of(method: Method, spec: TrainingSpec) -> float:
-    """The rate at which virtual tokens learn: as far above the other as the method has it."""
-    return learning_rate_of(method, spec) * method.prompt_learning_rate / method.learning_rate
-
-
 def arithmetic_of(spec: TrainingSpec) -> str:
     """What training computes on and in, as in `cuda in bf16`: it decides the numbers that come out."""
     return f"{'cuda' if torch.cuda.is_available() else 'cpu'} in {precision_name(spec)}"
@@ -59,15 +49,16 @@ def steps_of(method: Method, spec: TrainingSpec, rows: int) -> int:
 
 
 def optimiser_for(classifier: TunedClassifier, method: Method, spec: TrainingSpec) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices only, and virtual tokens at their own rate."""
-    base_rate = learning_rate_of(method, spec)
-    prompt = list(classifier.prompt_parameters())
-    at_prompt_rate = set(map(id, prompt))
-    own = [p for p in classifier.parameters() if p.requires_grad and id(p) not in at_prompt_rate]
+    """AdamW with weight decay on matrices only; virtual tokens and singular values at their own rates, without it."""
+    rates = method.learning_rates(spec.learning_rate)
+    prompt, values = list(classifier.prompt_parameters()), classifier.singular_values()
+    apart = set(map(id, [*prompt, *values]))
+    own = [p for p in classifier.parameters() if p.requires_grad and id(p) not in apart]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in own if p.ndim >= 2], "lr": base_rate, "weight_decay": spec.weight_decay},
-        {"params": [p for p in own if p.ndim < 2], "lr": base_rate, "weight_decay": 0.0},
-        {"params": prompt, "lr": prompt_learning_rate_of(method, spec), "weight_decay": 0.0},
+        {"params": [p for p in own if p.ndim >= 2], "lr": rates.weights, "weight_decay": spec.weight_decay},
+        {"params": [p for p in own if p.ndim < 2], "lr": rates.weights, "weight_decay": 0.0},
+        {"params": prompt, "lr": rates.virtual_tokens, "weight_decay": 0.0},
+        {"params": values, "lr": rates.singular_values, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 

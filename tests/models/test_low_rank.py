@@ -55,12 +55,24 @@ def test_the_penalty_is_the_mean_distance_from_orthonormal(built: Callable[..., 
 def test_the_penalty_is_in_the_loss_while_training_only(built: Callable[..., Any], batch: Callable[[str], Any]) -> None:
     classifier = built("bert", "dynamic", dropout=False)
     ids, mask, labels = batch("bert")
+    layer: Any = rank_layers(classifier)[0]
+    with torch.no_grad():
+        layer.lora_A["default"].mul_(3)
     with torch.no_grad():
         judged = classifier.eval()(ids, mask, labels).loss
         trained = classifier.train()(ids, mask, labels).loss
         penalty = orthogonality_penalty(rank_layers(classifier))
-    assert penalty > 0.1
     assert (trained - judged).item() == pytest.approx(penalty.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "dynamic-4"])
+def test_allocated_ranks_start_from_orthonormal_vectors_that_add_nothing(built: Callable[..., Any], kind: str) -> None:
+    layers: list[Any] = rank_layers(built("bert", kind))
+    for layer in layers:
+        for rows in (layer.lora_A["default"], layer.lora_B["default"].T):
+            torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), rtol=0, atol=1e-5)
+        assert not layer.lora_E["default"].any()
+    assert orthogonality_penalty(layers).item() == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "dynamic-4"])

@@ -20,6 +20,7 @@ def _facts(**changes: Any) -> MethodFacts:
         "batch_size": 8,
         "learning_rate": 1e-3,
         "prompt_learning_rate": 5e-3,
+        "singular_value_learning_rate": None,
         "bits": 4,
         "trainable_parameters": 230_788,
         "head_parameters": 149_380,

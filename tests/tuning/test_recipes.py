@@ -66,7 +66,7 @@ def test_a_prefix_is_reparametrised_only_where_it_is_asked_to_be() -> None:
         ("prompt", PROMPT | {"layers": "late"}),
         ("prefix", PROMPT | {"reparametrised": True, "bottleneck_width": 128}),
         ("adapter", {"placement": "houlsby", "reduction_factor": 16}),
-        ("dynamic", LOW_RANK | {"eva": False}),
+        ("dynamic", LOW_RANK | {"eva": False, "singular_value_learning_rate": 0.064}),
         ("stacked", LOW_RANK | PROMPT | {"bits": 4, "quantisation": "nf4, double", "layers": "late"}),
     ],
 )

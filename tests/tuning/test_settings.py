@@ -10,8 +10,12 @@ from transformers import TrainingArguments
 
 from deploycost.experiment import TrainingSpec
 from deploycost.methods import METHODS
+from deploycost.models.base import find_base
+from deploycost.models.classifier import build
+from deploycost.models.recipe import RankSchedule
 from deploycost.tuning import settings
-from deploycost.tuning.settings import arithmetic_of, precision_name, prompt_learning_rate_of, training_arguments
+from deploycost.tuning.recipes import recipe_for
+from deploycost.tuning.settings import arithmetic_of, optimiser_for, precision_name, training_arguments
 
 
 class _OnTwoGpus(TrainingArguments):
@@ -38,6 +42,22 @@ def test_arithmetic_is_named(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
     assert arithmetic_of(TrainingSpec()) == f"{place} in {name}"
 
 
-def test_virtual_tokens_learn_in_proportion() -> None:
-    # 5e-3 where the others learn at 1e-3.
-    assert prompt_learning_rate_of(METHODS["prompt"], TrainingSpec(learning_rate=3e-3)) == pytest.approx(15e-3)
+def test_singular_values_and_matrices_learn_at_their_own_rates(tiny_bases: dict[str, Path]) -> None:
+    base, spec = find_base(str(tiny_bases["bert"])), TrainingSpec(learning_rate=2e-3, weight_decay=0.1)
+    ranks = RankSchedule(
+        initial_rank=3, target_rank=2, total_steps=10, warm_up_steps=1, settling_steps=3, interval_steps=1
+    )
+    method = METHODS["dynamic"]
+    classifier = build(base, recipe_for(method, base.name, ("a", "b"), spec, ranks))
+    groups = optimiser_for(classifier, method, spec).param_groups
+    found = {
+        (tuple(parameter.shape), group["lr"], group["weight_decay"])
+        for group in groups
+        for parameter in group["params"]
+    }
+    # Values of 4 layers, which do not decay towards nothing; matrices, which do; the head's biases, which do not.
+    assert {each for each in found if each[0] == (3, 1)} == {((3, 1), 0.128, 0.0)}
+    assert {each[1:] for each in found if len(each[0]) == 2 and each[0] != (3, 1)} == {(2e-3, 0.1)}
+    assert {each[1:] for each in found if len(each[0]) == 1} == {(2e-3, 0.0)}
+    trained = sum(parameter.requires_grad for parameter in classifier.parameters())
+    assert sum(len(group["params"]) for group in groups) == trained
