@@ -60,15 +60,20 @@ def training_device(name: str | None) -> TrainingDevice:
     return TrainingDevice(accelerator, "cuda", memories[accelerator])
 
 
-def known_studies(runs_dir: Path) -> list[KnownStudy]:
+def known_studies(runs_dir: Path) -> tuple[list[KnownStudy], list[str]]:
     """The user's own studies, the newest first, then those that came with the product.
 
-    Raises:
-        UserError: a record of the user's is damaged or of another format.
+    Returns:
+        The studies, and a line for each of the user's that is damaged or of another format and so left out.
     """
-    own = [KnownStudy(read_record(path, StudyRecord), own=True) for path in _own_results(runs_dir)]
+    own, left_out = [], []
+    for path in _own_results(runs_dir):
+        try:
+            own.append(KnownStudy(read_record(path, StudyRecord), own=True))
+        except UserError as error:
+            left_out.append(f"left out as evidence: {error}")
     own.sort(key=lambda study: study.record.made_at, reverse=True)
-    return [*own, *(KnownStudy(record, own=False) for record in shipped_results())]
+    return [*own, *(KnownStudy(record, own=False) for record in shipped_results())], left_out
 
 
 def shipped_results() -> list[StudyRecord]:

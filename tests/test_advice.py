@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,16 +71,20 @@ def _study(name: str, made_at: str, results: list[dict[str, Any]] | None = None)
 def test_own_studies_come_first_and_the_newest_of_them(tmp_path: Path) -> None:
     _keep(tmp_path, _study("old", "2026-01-01T00:00:00+00:00"), 1)
     _keep(tmp_path, _study("new", "2026-02-01T00:00:00+00:00"), 2)
-    studies = known_studies(tmp_path)
+    studies, left_out = known_studies(tmp_path)
+    assert left_out == []
     assert [study.record.name for study in studies if study.own] == ["new", "old"]
     assert len(studies) == 2 + len(shipped_results())
 
 
-def test_a_damaged_study_is_told(tmp_path: Path) -> None:
+def test_a_damaged_study_is_left_out_and_told(tmp_path: Path) -> None:
     _keep(tmp_path, _study("old", "2026-01-01T00:00:00+00:00"), 1)
+    _keep(tmp_path, _study("new", "2026-02-01T00:00:00+00:00"), 2)
     (tmp_path / "study-old" / "study.json").write_text("{")
-    with pytest.raises(UserError, match=r"study\.json is not a StudyRecord"):
-        known_studies(tmp_path)
+    studies, left_out = known_studies(tmp_path)
+    assert [study.record.name for study in studies if study.own] == ["new"]
+    (line,) = left_out
+    assert re.match(r"left out as evidence: .*study-old/study\.json is not a StudyRecord", line)
 
 
 def test_shipped_results_can_be_read_and_name_no_place() -> None:

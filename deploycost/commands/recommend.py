@@ -97,7 +97,7 @@ def _refuse_beside_budget(price: PriceFlags, record: tuple[Path, ...]) -> None:
 
 
 def _recommend_method(place: Place, method: MethodFlags, max_accuracy_drop: float | None, *, json: bool) -> int:
-    studies = advice.known_studies(place.runs_dir)
+    studies, left_out = advice.known_studies(place.runs_dir)
     usual = usual_or_none(place)
     dataset_is_known = usual is not None or method.dataset is not None
     experiment = _changed(usual or Experiment(model=EMBEDDED_MODEL), method, max_accuracy_drop)
@@ -108,6 +108,7 @@ def _recommend_method(place: Place, method: MethodFlags, max_accuracy_drop: floa
         show_json(told.model_dump(mode="json") | {"command": command})
     else:
         show(advice_panel(told, command), outlooks_table(told, width()))
+    warn(left_out)
     if told.choice is None:
         raise NoAnswer(told.reason)
     return 0
