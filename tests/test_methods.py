@@ -1,5 +1,8 @@
 """The methods side by side: each is told, and only what it uses decides what it comes to."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from deploycost.experiment import METHOD_NAMES, MethodName, TrainingSpec
@@ -90,3 +93,13 @@ def test_what_comes_to_the_same_is_the_same(
 def test_what_does_not_is_not(method: MethodName, changes: dict[str, object]) -> None:
     changed = TrainingSpec.model_validate(changes)
     assert decisive_fields(METHODS[method], changed) != decisive_fields(METHODS[method], TrainingSpec())
+
+
+def test_the_readme_tells_the_flags_of_every_method() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    told: dict[str, set[str]] = {}
+    for name, last in re.findall(r"^\| `(\w+)` \|.*\|([^|]*)\|$", readme, flags=re.MULTILINE):
+        # "those of `qlora`" stands for the flags of a row above.
+        of_others = [told[other] for other in re.findall(r"`(\w+)`", last)]
+        told[name] = set(re.findall(r"--[\w-]+", last)).union(*of_others)
+    assert told == {name: set(method.flags) for name, method in METHODS.items()}
