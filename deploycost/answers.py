@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,26 +139,34 @@ def answer(sheet: QuoteSheet, variants: Sequence[Variant], question: QuoteSpec) 
 def make_report(run: Run, experiment: Experiment) -> tuple[list[Path], Answers]:
     """Writes `report.html`, `report.md` and `report.json` from the records of a run, and returns where.
 
+    A run that was only trained is reported as far as it went.
+
     Raises:
-        UserError: nothing was built yet, or a record is damaged.
+        UserError: nothing was trained yet, or a record is damaged.
     """
-    from deploycost.reporting.content import ReportContent, tunings
+    from deploycost.reporting.content import ReportContent
     from deploycost.reporting.page import write_report
 
-    variants = known_variants(run)
+    variants, tunings = variants_of(run), tunings_of(run)
+    if not tunings:
+        raise UserError(f"run {run.name!r} holds nothing to report; build with 'deploycost build --run {run.name}'")
     slo_p95_ms = experiment.load.slo_p95_ms
     answers = answer(kept_quote(run, variants, experiment.quote, slo_p95_ms), variants, experiment.quote)
+    if not variants:
+        answers = replace(answers, no_recommendation_reason=_nothing_exported(run))
+    exported = {variant.tuning.slug for variant in variants}
     content = ReportContent(
         run_name=run.name,
         experiment=experiment.model_dump(mode="json"),
         variants=tuple(variants),
-        profiles=tuple(profiles_of(run, tunings(variants))),
+        unexported=tuple(tuning for tuning in tunings if tuning.slug not in exported),
+        profiles=tuple(profiles_of(run, tunings)),
         sheet=answers.sheet,
         recommendation=answers.recommendation,
         no_recommendation_reason=answers.no_recommendation_reason,
         returns=answers.returns,
         warnings=answers.warnings,
-        dataset_note=variants[0].tuning.dataset_description,
+        dataset_note=tunings[0].dataset_description,
         commands=(
             f"deploycost run {run.experiment_path} --run {run.name}-again",
             f"deploycost quote --run {run.name} --cloud {','.join(experiment.quote.clouds)}",
@@ -167,6 +175,10 @@ def make_report(run: Run, experiment: Experiment) -> tuple[list[Path], Answers]:
         made_at=now(),
     )
     return write_report(content, run.folder), answers
+
+
+def _nothing_exported(run: Run) -> str:
+    return f"nothing was exported that could be served: 'deploycost build --run {run.name} --artifacts all' exports"
 
 
 def _returns(

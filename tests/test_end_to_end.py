@@ -189,6 +189,20 @@ def test_an_objective_that_nothing_meets_is_exit_code_1(copied: Path) -> None:
     call(copied, "recommend", code=1)
 
 
+def test_a_run_that_was_only_trained_is_reported_as_far_as_it_went(copied: Path) -> None:
+    run = copied / "runs" / "tiny"
+    for slug in SLUGS:
+        for artifact in ("onnx-fp32", "onnx-int8"):
+            shutil.rmtree(run / slug / artifact)
+    done = call(copied, "report")
+    assert "deploycost build --run tiny --artifacts all" in " ".join(done.stdout.replace("│", " ").split())
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    assert [each["slug"] for each in report["unexported"]] == list(SLUGS)
+    page = (run / "report.md").read_text(encoding="utf-8")
+    assert "## Training" in page
+    assert "## What it costs" not in page
+
+
 def test_two_runs_on_one_folder_at_once(copied: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", "import sys, time\nfrom pathlib import Path\nfrom deploycost.workspace import Run\n"

@@ -18,14 +18,16 @@ GENERATED_WARNING = (
 class ReportContent(Record):
     """What `report.json` holds, and what the page is drawn from.
 
-    Either `recommendation` is given or `no_recommendation_reason` says why there is none. `profiles` are of those
-    methods whose steps were profiled. `commands` are those that repeat the run, in order.
+    Either `recommendation` is given or `no_recommendation_reason` says why there is none. `unexported` are the
+    fine-tunings that no variant was made of, `profiles` are of those methods whose steps were profiled. `commands` are
+    those that repeat the run, in order.
     """
 
     format_version: int = FORMAT_VERSION
     run_name: str
     experiment: dict[str, Any]
     variants: tuple[Variant, ...]
+    unexported: tuple[TuningRecord, ...] = ()
     profiles: tuple[ProfileRecord, ...] = ()
     sheet: QuoteSheet | None = None
     recommendation: Recommendation | None = None
@@ -38,8 +40,13 @@ class ReportContent(Record):
 
     @property
     def dataset_generated(self) -> bool:
-        """Whether any of the variants was trained and scored on generated texts."""
-        return any(variant.tuning.dataset_generated for variant in self.variants)
+        """Whether anything was trained and scored on generated texts."""
+        return any(tuning.dataset_generated for tuning in self.tunings)
+
+    @property
+    def tunings(self) -> tuple[TuningRecord, ...]:
+        """Each fine-tuned model once: those with artifacts in the order of their first, then the others."""
+        return (*tunings(self.variants), *self.unexported)
 
     @property
     def chosen(self) -> Variant | None:

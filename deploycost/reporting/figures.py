@@ -22,7 +22,6 @@ from deploycost.reporting.content import (
     cheapest_quotes,
     loads_by_capacity,
     peak_training_bytes,
-    tunings,
 )
 from deploycost.reporting.figure_style import INK, MARKERS, PALETTE, STYLE
 from deploycost.reporting.heat_map import draw_heat_map
@@ -52,7 +51,7 @@ class Picture:
 def pictures(content: ReportContent) -> tuple[Picture, ...]:
     """Every figure that the records at hand allow, in the order of the page; the same records give the same bytes."""
     loads = loads_by_capacity(content)
-    models = tunings(content.variants)
+    models = content.tunings
     drawn = (
         _draw_cost(cheapest_quotes(content), [model.slug for model in models]),
         _draw_latency(loads[:_CURVES_SHOWN], hidden=len(loads) - _CURVES_SHOWN),

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from deploycost.records import TuningRecord, write_record
 from deploycost.reporting import evidence_grids, grids, profile_grids, rank_grids, training_grids
 from deploycost.reporting.answer import Answer, answer
-from deploycost.reporting.content import GENERATED_WARNING, ReportContent, tunings
+from deploycost.reporting.content import GENERATED_WARNING, ReportContent
 from deploycost.reporting.figures import Picture, pictures
 from deploycost.reporting.grid import Grid
 from deploycost.reporting.workings import Working, assumptions, workings
@@ -80,7 +80,7 @@ def write_report(content: ReportContent, folder: Path) -> list[Path]:
 
 def _page(content: ReportContent) -> _Page:
     sheet, variants = content.sheet, content.variants
-    models = tunings(variants)
+    models = content.tunings
     loads = [variant.load for variant in variants if variant.load and variant.load.curve]
     return _Page(
         content=content,
