@@ -11,16 +11,40 @@ import json
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gevent.queue import Queue
 
 # Beyond a probe's own time, for Locust to start and stop a user.
 GRACE_S = 10.0
 
 
 def main() -> None:
-    """Serve probes until stdin ends."""
+    """Serves probes until stdin ends."""
     import gevent
     from gevent.queue import Empty, Queue
+
+    lines: Queue[bytes] = Queue()
+    answer = _prober()
+    gevent.spawn(_read_into, lines)
+    print('{"event": "ready"}', flush=True)
+    while True:
+        line = lines.get()
+        try:
+            text = answer(line)
+        except (ValueError, TypeError, KeyError) as error:
+            text = json.dumps({"error": f"{type(error).__name__}: {error}"})
+        except Empty:
+            text = json.dumps({"error": "the probe did not end in time"})
+        print(text, flush=True)
+
+
+def _prober() -> Callable[[bytes], str]:
+    """What does one probe and says where its result lies; it raises what is wrong with the line."""
+    from gevent.queue import Queue
     from locust.env import Environment
 
     from loadtests.locustfile import EndpointUser, probe_finished
@@ -30,21 +54,12 @@ def main() -> None:
 
     environment = Environment(user_classes=[EndpointUser])
     runner = environment.create_local_runner()
-    lines: Queue[bytes] = Queue()
     results: Queue[ProbeResult] = Queue()
 
     def collect(result: ProbeResult) -> None:
         results.put(result)
 
-    def read() -> None:
-        pool = gevent.get_hub().threadpool
-        while line := pool.apply(sys.stdin.buffer.readline):
-            lines.put(line)
-        # At once, even in the middle of a probe: nobody is left to read its result.
-        os._exit(0)
-
     def answer(line: bytes) -> str:
-        """Does one probe and says where its result lies, or what was wrong with it."""
         command = json.loads(line)
         plan = ProbePlan(**command["plan"])
         # A mistake shows here, in one line, rather than in a user that Locust would start again and again.
@@ -57,17 +72,17 @@ def main() -> None:
             runner.stop()
 
     probe_finished.add_listener(collect)
-    gevent.spawn(read)
-    print('{"event": "ready"}', flush=True)
-    while True:
-        line = lines.get()
-        try:
-            text = answer(line)
-        except (ValueError, TypeError, KeyError) as error:
-            text = json.dumps({"error": f"{type(error).__name__}: {error}"})
-        except Empty:
-            text = json.dumps({"error": "the probe did not end in time"})
-        print(text, flush=True)
+    return answer
+
+
+def _read_into(lines: Queue[bytes]) -> None:
+    import gevent
+
+    pool = gevent.get_hub().threadpool
+    while line := pool.apply(sys.stdin.buffer.readline):
+        lines.put(line)
+    # At once, even in the middle of a probe: nobody is left to read its result.
+    os._exit(0)
 
 
 if __name__ == "__main__":

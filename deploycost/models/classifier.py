@@ -82,6 +82,11 @@ class TunedClassifier(nn.Module):
             loss = loss + orthogonality_penalty(self._rank_layers)
         return Output(loss, logits)
 
+    def checkpoint_activations(self) -> None:
+        """Lets training keep only what goes into each layer, and run the layer anew on the way back."""
+        model: Any = self.model
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+
     def prompt_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that train at the prompt's rate: input vectors, keys and values, the network behind them."""
         for module in self.modules():

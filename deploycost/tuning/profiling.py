@@ -81,7 +81,7 @@ def _rehearsal(job: TuningJob) -> tuple[Callable[[Batch], None], list[Batch]]:
     set_seed(spec.seed)
     classifier = build(job.base, material.recipe).to(device).train()
     if spec.gradient_checkpointing:
-        classifier.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        classifier.checkpoint_activations()
     step = _stepper(
         classifier,
         optimiser_for(classifier, method, spec),

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -230,8 +229,7 @@ def _course(
 def _train(job: TuningJob, classifier: TunedClassifier, material: Material, course: _Course, keeping: Keeping) -> None:
     spec, method = job.experiment.training, METHODS[job.method]
     if spec.gradient_checkpointing:
-        model: Any = classifier.model
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        classifier.checkpoint_activations()
     set_compute_dtype(classifier, half_precision(spec) or torch.float32)
     optimiser = optimiser_for(classifier, method, spec)
     rows = len(material.train)

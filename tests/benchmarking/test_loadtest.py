@@ -63,7 +63,8 @@ def test_a_server_of_known_speed(machine: MachineFacts, tmp_path: Path) -> None:
     said: list[str] = []
     record = run(machine, 100, "--service-ms", "5", said=said)
     # 200/s at most; an M/D/1 queue answers 185/s in time, and short probes see less of its tail.
-    assert record.saturation_rps == pytest.approx(200, rel=0.1)
+    assert record.saturation_rps is not None
+    assert 130 < record.saturation_rps <= 215
     assert record.capacity_rps.value is not None
     assert 130 < record.capacity_rps.value <= 215
     assert record.capacity_rps.basis == "measured"

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 
 import gevent
-import pytest
 from gevent.lock import BoundedSemaphore
 
 from loadtests.plan import ProbePlan
@@ -33,11 +32,12 @@ def test_latency_counts_from_the_due_time() -> None:
     plan = ProbePlan(rate_rps=50, arrivals="constant", warmup_s=0, duration_s=1, late_ms=1000)
     result = run_probe(plan, BODIES, one_at_a_time(0.03))
     assert result.requests == result.planned == 50
-    assert quantile_ms(merged([result.latency]), 1) == pytest.approx(500, rel=0.25)
+    longest_ms = quantile_ms(merged([result.latency]), 1)
+    assert longest_ms >= 490
     # A closed loop of one user sees nothing of it.
     closed = run_probe(ProbePlan(mode="closed", warmup_s=0, duration_s=0.5), BODIES, one_at_a_time(0.03))
-    assert quantile_ms(merged([closed.latency]), 0.9) < 60
-    assert closed.achieved_rps == pytest.approx(33, rel=0.25)
+    assert 30 <= quantile_ms(merged([closed.latency]), 0.5) < longest_ms / 4
+    assert closed.achieved_rps <= 34
 
 
 def test_a_stall_is_seen_by_all_that_were_due_in_it() -> None:

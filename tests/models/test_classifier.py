@@ -111,7 +111,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(
 ) -> None:
     classifier = built(family, kind, dropout=False)
     plain = _gradients(classifier, batch(family))
-    classifier.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    classifier.checkpoint_activations()
     layers = [module for module in classifier.modules() if getattr(module, "gradient_checkpointing", False)]
     assert layers, "nothing is checkpointed"
     saved = _gradients(classifier, batch(family))
