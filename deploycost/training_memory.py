@@ -60,6 +60,7 @@ class TrainingLoad:
 
     `tokens` is the padded length of the longest batch of texts, virtual tokens not counted. `rank` is of each
     low-rank adapter (the initial one where ranks are allocated) on each of `targets` (None: query and value).
+    `untrained_layers` are those from the first on in and below which nothing is trained: the backward pass ends above.
     """
 
     labels: int
@@ -76,6 +77,7 @@ class TrainingLoad:
     input_tokens: int = 0
     layer_tokens: int = 0
     prompted_layers: int = 0
+    untrained_layers: int = 0
     prefix_width: int = 0
     bottleneck_width: int = 0
     bottlenecks_per_layer: int = 0
@@ -119,6 +121,8 @@ def load_of(
     prompt = (
         spec.prompt.layers if method.prompting == "chosen" else "all" if method.prompting == "every-layer" else None
     )
+    prompted = resolve_layers(prompt, shape.layers) if prompt is not None else ()
+    alone = not (method.low_rank or method.bottlenecks)
     virtual = spec.prompt.virtual_tokens if method.prompting != "none" else 0
     reparametrised = method.prompting == "every-layer" and spec.prefix.reparametrised
     rank = (initial_rank or initial_rank_for(spec.lora.rank)) if method.allocated_ranks else spec.lora.rank
@@ -136,7 +140,8 @@ def load_of(
         targets=spec.lora.targets,
         input_tokens=virtual if prompt is None else 0,
         layer_tokens=virtual if prompt is not None else 0,
-        prompted_layers=len(resolve_layers(prompt, shape.layers)) if prompt is not None else 0,
+        prompted_layers=len(prompted),
+        untrained_layers=prompted[0] if prompted and alone else 0,
         prefix_width=spec.prefix.bottleneck_width if reparametrised else 0,
         bottleneck_width=shape.hidden // spec.adapter.reduction_factor if method.bottlenecks else 0,
         bottlenecks_per_layer=(2 if spec.adapter.placement == "houlsby" else 1) if method.bottlenecks else 0,
@@ -222,7 +227,9 @@ def _weight_bytes(shape: EncoderShape, load: TrainingLoad) -> int:
         return whole + quantised - (_FULL_BYTES * matrices if load.device == "cuda" else 0)
     if not load.half_precision:
         return whole
-    return whole + _HALF_BYTES * (matrices // shape.layers if load.gradient_checkpointing else matrices)
+    # What the backward pass multiplies by is kept in the precision it was multiplied in.
+    copied_layers = 1 if load.gradient_checkpointing else shape.layers - load.untrained_layers
+    return whole + _HALF_BYTES * (matrices // shape.layers) * copied_layers
 
 
 def _kept_bytes(shape: EncoderShape, load: TrainingLoad) -> int:
@@ -230,13 +237,13 @@ def _kept_bytes(shape: EncoderShape, load: TrainingLoad) -> int:
     stream = _FULL_BYTES * load.fed_tokens * shape.hidden
     # The embeddings' normalisation and dropout are run backward only for what lies below them.
     below = 2 * stream if load.whole_body else 0
-    prompted = load.prompted_layers
+    prompted, layers = load.prompted_layers, shape.layers - load.untrained_layers
     plain_layer, prompted_layer = _layer_bytes(shape, load, 0), _layer_bytes(shape, load, load.layer_tokens)
     if not load.gradient_checkpointing:
-        return below + (shape.layers - prompted) * plain_layer + prompted * prompted_layer
+        return below + (layers - prompted) * plain_layer + prompted * prompted_layer
     largest = prompted_layer if prompted else plain_layer
     # Run twice, forward and backward, in heap places of their own; a GPU's allocator uses the same again.
-    return below + shape.layers * stream + (2 if load.device == "cpu" else 1) * largest
+    return below + layers * stream + (2 if load.device == "cpu" else 1) * largest
 
 
 def _layer_bytes(shape: EncoderShape, load: TrainingLoad, layer_tokens: int) -> int:

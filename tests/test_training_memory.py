@@ -106,6 +106,20 @@ def test_keys_and_values_at_layers_are_kept_only_there() -> None:
     assert one - none == both - one == 384 + 576
 
 
+@pytest.mark.parametrize(("layers", "untrained"), [("all", 0), ("1", 0), ("2", 1)])
+def test_layers_below_the_lowest_prompt_keep_nothing(layers: str, untrained: int) -> None:
+    spec = TrainingSpec.model_validate({"batch_size": 2, "prompt": {"virtual_tokens": 3, "layers": layers}})
+    setting = Setting(3, 4, half_precision=True)
+    load = load_of(METHODS["prompt"], spec, SHAPE, setting)
+    assert load.untrained_layers == untrained
+    assert load_of(METHODS["stacked"], spec, SHAPE, setting).untrained_layers == 0
+    # A plain layer keeps 2560 as in the LoRA by hand, less its adapters; its matrices' copies are 2 x 512.
+    every = predict(SHAPE, replace(load, untrained_layers=0))
+    memory = predict(SHAPE, load)
+    assert every.activations - memory.activations == untrained * 2560
+    assert every.weights - memory.weights == untrained * 1024
+
+
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_parameters_are_those_that_ask_for_gradients(method: MethodName, tiny_bases: dict[str, Path]) -> None:
     from deploycost.encoder_shape import shape_of

@@ -27,7 +27,7 @@ def test_each_method_in_one_narrow_table(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert max(map(cell_len, lines)) <= 80
     assert [line.split()[0] for line in lines if line.split() and line.split()[0] in METHOD_NAMES] == [*METHOD_NAMES]
-    assert "--reduction-factor 16" in done.stdout
+    assert "--reduction-factor" in done.stdout
     assert not list(tmp_path.iterdir())
 
 
