@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.contenders import OURS, RunningServer
-from benchmarks.instruments import Instruments
+from benchmarks.instruments import Generator, RawLoop, Turn
 from benchmarks.medians import Median, median_of
 from deploycost.errors import LoadTestFailed
 
@@ -36,6 +36,12 @@ class ClosedRounds:
     raw_rates_rps: list[float] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
+    def add(self, server: str, connections: int, turn: Turn, before_rps: float, after_rps: float) -> None:
+        """Keep a turn, with the raw loop's rates before and after it."""
+        ratio = 2 * turn.rate_rps / (before_rps + after_rps)
+        self.turns.append(Measured(server, connections, turn.rate_rps, ratio, turn.generator_cpu_ratio))
+        self.raw_rates_rps.append(after_rps)
+
     def rates_rps(self, server: str, connections: int) -> list[float]:
         """Of each round, in order."""
         return [turn.rate_rps for turn in self._turns(server, connections)]
@@ -59,7 +65,7 @@ class ClosedRounds:
 
 
 def measure_rounds(
-    servers: Mapping[str, RunningServer], instruments: Instruments, rounds: int, say: Callable[[str], None]
+    servers: Mapping[str, RunningServer], generator: Generator, raw: RawLoop, rounds: int, say: Callable[[str], None]
 ) -> ClosedRounds:
     """Takes so many rounds of all servers, which are frozen when this is called and when it returns.
 
@@ -72,31 +78,28 @@ def measure_rounds(
             # Each round begins with another server, so that no server has the same neighbours throughout.
             names = [name for name in servers if name not in found.failures]
             shift = number % len(names)
-            before_rps = instruments.raw_rate_rps()
+            before_rps = raw.rate_rps()
             for name in names[shift:] + names[:shift]:
-                before_rps = _take_turn(servers[name], connections, instruments, before_rps, found)
+                turn = _take_turn(servers[name], connections, generator, found.failures)
+                after_rps = raw.rate_rps()
+                if turn is not None:
+                    found.add(name, connections, turn, before_rps, after_rps)
+                before_rps = after_rps
         ours = ", ".join(f"{found.rates_rps(OURS, level)[-1]:.0f}" for level in LEVELS)
-        say(f"round {number + 1} of {rounds}: {OURS} {ours} answers/s, the bare model {before_rps:.0f}")
+        say(f"round {number + 1} of {rounds}: {OURS} {ours} answers/s, the bare model {found.raw_rates_rps[-1]:.0f}")
     return found
 
 
-def _take_turn(
-    server: RunningServer, connections: int, instruments: Instruments, before_rps: float, found: ClosedRounds
-) -> float:
-    """Adds one turn to `found`; returns the raw loop's rate after it."""
+def _take_turn(server: RunningServer, connections: int, generator: Generator, failures: dict[str, str]) -> Turn | None:
+    """One server's turn; none, and a failure noted, where a server of others fails it."""
     name = server.contender.name
     server.thaw()
     try:
-        turn = instruments.closed(server, connections)
+        return generator.closed(server, connections)
     except LoadTestFailed as error:
         if name == OURS:
             raise
-        found.failures[name] = str(error)
-        return before_rps
+        failures[name] = str(error)
+        return None
     finally:
         server.freeze()
-    after_rps = instruments.raw_rate_rps()
-    ratio = turn.rate_rps / ((before_rps + after_rps) / 2)
-    found.turns.append(Measured(name, connections, turn.rate_rps, ratio, turn.generator_cpu_ratio))
-    found.raw_rates_rps.append(after_rps)
-    return after_rps

@@ -63,12 +63,13 @@ class OpenLoad:
 
 
 class ClosedLoop:
-    """One run of a `ClosedLoad`."""
+    """One run of a `ClosedLoad`. When its answers are counted, those still under way are waited for."""
 
     def __init__(self, load: ClosedLoad, texts: list[str]) -> None:
         self._load = load
         self._requests = cycle(requests_of(texts, load.field, None))
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._under_way = load.connections
         self._answers = 0
         self._statuses: Counter[int] = Counter()
         self._start = self._end = (0.0, 0.0)
@@ -97,15 +98,19 @@ class ClosedLoop:
             self._done.set_exception(ConnectionError("a connection broke before its answer was whole"))
             return
         self._answers += 1
-        if self._answers > self._load.lead:
+        counted = self._answers - self._load.lead
+        if 0 < counted <= self._load.answers:
             self._statuses[status] += 1
-        if self._answers == self._load.lead:
+        if counted == 0:
             self._start = perf_counter(), process_time()
-        if self._answers == self._load.lead + self._load.answers:
+        if counted == self._load.answers:
             self._end = perf_counter(), process_time()
-            self._done.set_result(None)
-        else:
+        if counted < self._load.answers:
             channel.send(next(self._requests), self._answered)
+        else:
+            self._under_way -= 1
+            if self._under_way == 0:
+                self._done.set_result(None)
 
 
 class OpenLoop:

@@ -3,7 +3,8 @@
     python -m benchmarks.plain_model BUNDLE FOLDER
 
 Where the bundle lies in the run that made it, and its method leaves a plain network (full, and adapters that merge),
-these are the trained weights. Else it is the base model with an untrained head: as fast and as large, its answers worthless.
+these are the trained weights. Else it is the base model with an untrained head: as fast and as large, its answers
+worthless.
 """
 
 from __future__ import annotations

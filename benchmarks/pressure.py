@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.contenders import RunningServer
-from benchmarks.instruments import Instruments
+from benchmarks.instruments import Generator, RawLoop
 from benchmarks.load_generator import OpenLoad
 from loadtests.arrivals import NS_PER_S, arrival_offsets_ns
 
@@ -64,15 +64,15 @@ class Overload:
 
 
 def measure_near_capacity(
-    server: RunningServer, instruments: Instruments, seconds: float, say: Callable[[str], None]
+    server: RunningServer, generator: Generator, raw: RawLoop, seconds: float, say: Callable[[str], None]
 ) -> NearCapacity:
     """`LoadTestFailed` where the server fails."""
-    service_s = instruments.raw_times_s()
-    rate_rps = SHARE_OF_CAPACITY * _capacity_rps(server, instruments)
+    service_s = raw.times_s()
+    rate_rps = SHARE_OF_CAPACITY * _capacity_rps(server, generator)
     say(f"open loop at {rate_rps:.0f} arrivals/s for {seconds:g} s")
-    told = instruments.open(OpenLoad(server.port, "text", rate_rps, seconds, _SEED))
+    told = generator.open(OpenLoad(server.port, "text", rate_rps, seconds, _SEED))
     latencies_s = [latency_s for _, latency_s in told["answers_s"]]
-    service_s = [fmean(pair) for pair in zip(service_s, instruments.raw_times_s(), strict=True)]
+    service_s = [fmean(pair) for pair in zip(service_s, raw.times_s(), strict=True)]
     return NearCapacity(
         rate_rps=rate_rps,
         arrivals=told["due"],
@@ -98,31 +98,30 @@ def ideal_latencies_s(service_s: Sequence[float], rate_rps: float, seconds: floa
 
 def measure_overload(
     server: RunningServer,
-    instruments: Instruments,
+    generator: Generator,
     seconds: float,
     normal_ms: float,
     say: Callable[[str], None],
 ) -> Overload:
     """Floods the server; an answer within `normal_ms` is normal. `LoadTestFailed` where the server fails."""
-    before_rps = _capacity_rps(server, instruments)
+    before_rps = _capacity_rps(server, generator)
     rate_rps = TIMES_CAPACITY * before_rps
     say(f"overload at {rate_rps:.0f} arrivals/s for {seconds:g} s")
-    instruments.open(OpenLoad(server.port, "text", rate_rps, min(seconds, _FIRST_FLOOD_S), _SEED, DEADLINE_MS))
+    generator.open(OpenLoad(server.port, "text", rate_rps, min(seconds, _FIRST_FLOOD_S), _SEED, DEADLINE_MS))
     time.sleep(_REST_S)
     memory_before_bytes = server.memory_bytes()
-    told = instruments.open(OpenLoad(server.port, "text", rate_rps, seconds, _SEED, DEADLINE_MS, _PROBE_S))
+    told = generator.open(OpenLoad(server.port, "text", rate_rps, seconds, _SEED, DEADLINE_MS, _PROBE_S))
     time.sleep(_REST_S)
     # What is answered from the queue after the last arrival was not answered within these seconds.
-    in_time = [
-        due_s + latency_s <= seconds and 1000 * latency_s <= DEADLINE_MS for due_s, latency_s in told["answers_s"]
-    ]
+    latest_s = DEADLINE_MS / 1000
+    in_time = [due_s + took_s <= seconds and took_s <= latest_s for due_s, took_s in told["answers_s"]]
     goodput_rps = sum(in_time) / seconds
     return Overload(
         rate_rps=rate_rps,
         seconds=seconds,
         statuses=told["statuses"],
         goodput_rps=goodput_rps,
-        goodput_ratio=2 * goodput_rps / (before_rps + _capacity_rps(server, instruments)),
+        goodput_ratio=2 * goodput_rps / (before_rps + _capacity_rps(server, generator)),
         memory_before_bytes=memory_before_bytes,
         memory_after_bytes=server.memory_bytes(),
         recovery_s=recovery_s(told["probes"], normal_ms / 1000),
@@ -140,9 +139,9 @@ def recovery_s(probes: Sequence[dict[str, Any]], normal_s: float) -> float | Non
     return None
 
 
-def _capacity_rps(server: RunningServer, instruments: Instruments) -> float:
+def _capacity_rps(server: RunningServer, generator: Generator) -> float:
     """What the server does for a crowd that never leaves it idle."""
-    return instruments.closed(server, _CROWD).rate_rps
+    return generator.closed(server, _CROWD).rate_rps
 
 
 def _quantile(values: Sequence[float], quantile: float) -> float:
