@@ -12,7 +12,7 @@ from statistics import median
 from benchmarks.contenders import OURS, Contender, RunningServer, Stage
 from benchmarks.instruments import Generator
 from deploycost.errors import LoadTestFailed
-from serving.bundle import open_bundle
+from serving.bundle import MANIFEST_FILE
 
 _CROWD = 8
 
@@ -35,12 +35,14 @@ def of_contender(contender: Contender, stage: Stage, generator: Generator, start
 
 
 def of_siblings(stage: Stage, generator: Generator, starts: int) -> list[Footprint]:
-    """Of our server with each of the artifacts that lie beside the bundle's own in its run, by their variants."""
+    """Of our server with each of the other artifacts that lie beside the bundle in its run, by their names."""
+    served = stage.bundle.resolve()
     found = []
-    for folder in sorted(stage.bundle.resolve().parents[1].glob("*/bundle")):
-        bundle = open_bundle(folder)
-        name = bundle.manifest.variant
-        found.append(_measure(name, lambda folder=folder: stage.start_ours(folder), generator, starts))
+    for seal in sorted(served.parents[1].glob(f"*/bundle/{MANIFEST_FILE}")):
+        bundle = seal.parent
+        if bundle != served:
+            name = f"{OURS}, {bundle.parent.name}"
+            found.append(_measure(name, lambda bundle=bundle: stage.start_ours(bundle), generator, starts))
     return found
 
 

@@ -25,8 +25,7 @@ LEAST_GOODPUT_RATIO = 0.9
 MOST_GROWTH_RATIO = 0.05
 MOST_RECOVERY_S = 2.0
 MOST_MEMORY_RATIO = 1 / 3
-_TORCH_ARTIFACT = ".torch-fp32"
-_INT8_ARTIFACT = ".onnx-int8"
+_TORCH_ARTIFACT = "torch-fp32"
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,8 @@ def page(found: Findings, told: dict[str, Any]) -> str:
         "# The endpoint beside the bare model and beside other servers",
         f"Written by `python -m benchmarks.serving --page FILE` on {told['at'][:10]}, with texts of "
         f"`{told['settings']['dataset']}`. [How it is measured](../../benchmarks/README.md).",
-        f"{machine['cpu_model']}, {machine['cpu_cores']} cores: one for the servers, one for the load; load average before "
-        f"the start {told['load_before']:.1f}. {', '.join(packages)}, Python {machine['python']}. "
+        f"{machine['cpu_model']}, {machine['cpu_cores']} cores: one for the servers, one for the load. The load average "
+        f"before was {told['load_before']:.1f}. {', '.join(packages)}, Python {machine['python']}. "
         f"{extent['rounds']} rounds of {extent['texts']} texts. A ratio is the median over the rounds, in brackets its "
         "95 % interval (order statistics, from 6 rounds on).",
     )
@@ -136,7 +135,7 @@ def _pressure_verdicts(found: Findings) -> list[Verdict]:
             f"p95 at {percent(SHARE_OF_CAPACITY, 0)} of capacity over the mean service time",
             f"<= {MOST_P95_TO_SERVICE:g}",
             f"{p95_to_service:.1f}",
-            p95_to_service <= MOST_P95_TO_SERVICE,
+            p95_to_service <= MOST_P95_TO_SERVICE and set(near.statuses) == {"200"},
         ),
         Verdict(
             f"goodput {at} over capacity",
@@ -151,20 +150,20 @@ def _pressure_verdicts(found: Findings) -> list[Verdict]:
             percent(growth),
             growth <= MOST_GROWTH_RATIO,
         ),
-        Verdict("answers normal again after", f"<= {MOST_RECOVERY_S:g} s", recovery, recovered),
+        Verdict("answers within that p95 again after", f"<= {MOST_RECOVERY_S:g} s", recovery, recovered),
     ]
 
 
 def _memory_verdicts(footprints: Sequence[Footprint]) -> list[Verdict]:
-    """int8 beside torch fp32: our own engine's where the run has that artifact, else what a newcomer would serve."""
-    int8 = [found for found in footprints if found.name.endswith(_INT8_ARTIFACT)]
-    torch = [found for found in footprints if found.name.endswith(_TORCH_ARTIFACT)]
-    torch = torch or [found for found in footprints if found.name == NEWCOMER.name]
-    if not (int8 and torch):
-        return []
-    ratio = int8[0].memory_bytes / torch[0].memory_bytes
-    claim = f"memory with {int8[0].name} over that of {torch[0].name}"
-    return [Verdict(claim, "<= 1/3", f"{ratio:.2f}", ratio <= MOST_MEMORY_RATIO)]
+    """onnx-int8 beside torch-fp32: our server's where the run has that artifact, and what a newcomer would serve."""
+    memory_bytes = {found.name: found.memory_bytes for found in footprints}
+    verdicts = []
+    for name in (f"{OURS}, {_TORCH_ARTIFACT}", NEWCOMER.name):
+        if name in memory_bytes:
+            ratio = memory_bytes[OURS] / memory_bytes[name]
+            claim = f"memory over that of {name}"
+            verdicts.append(Verdict(claim, "<= 1/3", f"{ratio:.2f}", ratio <= MOST_MEMORY_RATIO))
+    return verdicts
 
 
 def _verdict_section(found: Findings) -> Section:
