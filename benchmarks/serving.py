@@ -63,8 +63,6 @@ def main() -> int:
     """Runs the benchmark; returns the exit code."""
     asked = _arguments()
     machine, load_before = machine_facts(), os.getloadavg()[0]
-    # A terminated benchmark stops what it started, as an interrupted one does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         found = _measure(asked, Console(stderr=True, highlight=False).print)
     except (DeploycostError, BundleError) as error:
@@ -137,7 +135,6 @@ def _measure(asked: argparse.Namespace, say: Say) -> Findings:
     contenders, extent, cores = _contenders(asked.servers), _extent(asked), plan_cores(server_threads=1)
     if not cores.apart:
         raise UserError("two cores are needed that can be pinned: one for the servers, one for the load; on Linux only")
-    os.environ |= _ENVIRONMENT
     with TemporaryDirectory() as scratch:
         texts_path, torch_model = Path(scratch) / "texts.jsonl", Path(scratch) / "torch"
         texts = write_texts(asked.dataset, extent.texts, texts_path)
@@ -147,6 +144,7 @@ def _measure(asked: argparse.Namespace, say: Say) -> Findings:
         others = len(contenders) > 1
         python = peers_python(asked.peers_venv or cache_folder() / "peers", say) if others else sys.executable
         stage = Stage(bundle, torch_model, python, cores.server)
+        os.environ |= _ENVIRONMENT
         os.sched_setaffinity(0, cores.client)  # this process too stays out of the servers' way
         with running_generator(texts_path, texts, cores.client) as generator:
             limit_rps = generator.limit_rps(cores.server)
@@ -182,4 +180,6 @@ def _under_pressure(
 
 
 if __name__ == "__main__":
+    # A terminated benchmark stops what it started, as an interrupted one does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

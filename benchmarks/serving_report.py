@@ -99,8 +99,8 @@ def page(found: Findings, told: dict[str, Any]) -> str:
         "# The endpoint beside the bare model and beside other servers",
         f"Written by `python -m benchmarks.serving --page FILE` on {told['at'][:10]}, with texts of "
         f"`{told['settings']['dataset']}`. [How it is measured](../../benchmarks/README.md).",
-        f"{machine['cpu_model']}, {machine['cpu_cores']} cores: one for the servers, one for the load. The load average "
-        f"before was {told['load_before']:.1f}. {', '.join(packages)}, Python {machine['python']}. "
+        f"{machine['cpu_model']}, {machine['cpu_cores']} cores: one for the servers, one for the load. Load average "
+        f"before: {told['load_before']:.1f}. {', '.join(packages)}, Python {machine['python']}. "
         f"{extent['rounds']} rounds of {extent['texts']} texts. A ratio is the median over the rounds, in brackets its "
         "95 % interval (order statistics, from 6 rounds on).",
     )

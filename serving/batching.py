@@ -239,11 +239,14 @@ class Batcher:
         return False
 
     def _choose(self) -> list[Item]:
-        """Take the text that has waited longest, and those of like length, out of `_pending`."""
+        """Take the text that has waited longest, and those of like length within sight, out of `_pending`."""
         if len(self._pending) == 1:
             batch, self._pending = self._pending, []
             return batch
-        in_sight = self._pending[: _BATCHES_IN_SIGHT * self._max_batch]
+        sight = min(_BATCHES_IN_SIGHT * self._max_batch, len(self._pending))
+        while sight < len(self._pending) and self._pending[sight].job is self._pending[sight - 1].job:
+            sight += 1  # texts of one request came together: none of them is the younger
+        in_sight = self._pending[:sight]
         by_length = sorted(range(len(in_sight)), key=lambda place: len(in_sight[place].encoded.token_ids))
         lengths = [len(in_sight[place].encoded.token_ids) for place in by_length]
         first, end = company_of(lengths, by_length.index(0), self._max_batch)
