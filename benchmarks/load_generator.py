@@ -213,7 +213,7 @@ class OpenLoop:
             "due": due,
             "statuses": self._statuses,
             "answers_s": self._answers_s,
-            "delays_s": self._delays_s,
+            "late_p99_s": sorted(self._delays_s)[int(0.99 * (len(self._delays_s) - 1))],
             "generator_cpu_ratio": generator_cpu_ratio,
             "probes": self._probes,
         }
