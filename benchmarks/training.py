@@ -22,9 +22,10 @@ from typing import Any, Literal, get_args
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.medians import median_of, with_interval
 from deploycost.environment import machine_facts, now, usable_cores
 from deploycost.experiment import METHOD_NAMES, MethodName
-from deploycost.stats import quantile_ranks, wilson_interval
+from deploycost.stats import wilson_interval
 from deploycost.units import MIB
 
 Side = Literal["ours", "plain"]
@@ -163,20 +164,12 @@ def _summary(method: MethodName, pairs: Sequence[Pair], judged: Pair | None) -> 
     for side in SIDES:
         summary[side] = {field: statistics.median(getattr(pair[side], field) for pair in pairs) for field in MEASURED}
     summary["ratios"] = {
-        field: _median([getattr(pair["ours"], field) / getattr(pair["plain"], field) for pair in pairs])
+        field: median_of([getattr(pair["ours"], field) / getattr(pair["plain"], field) for pair in pairs])
         for field in MEASURED
     }
     if judged is not None:
         summary["accuracy"] = {side: _proportion(judged[side]) for side in SIDES}
     return summary
-
-
-def _median(ratios: Sequence[float]) -> dict[str, float | None]:
-    """The median with its 95 % interval, which supposes nothing of how the ratios are spread."""
-    ranks = quantile_ranks(len(ratios), 0.5)
-    ordered = sorted(ratios)
-    low, high = (ordered[ranks[0] - 1], ordered[ranks[1] - 1]) if ranks else (None, None)
-    return {"value": statistics.median(ordered), "low": low, "high": high}
 
 
 def _proportion(answer: Answer) -> dict[str, float]:
@@ -206,18 +199,12 @@ def _table(found: Sequence[dict[str, Any]]) -> Table:
             f"{ours['samples_per_s']:.1f} / {plain['samples_per_s']:.1f}",
             f"{ours['tokens_per_s']:.0f} / {plain['tokens_per_s']:.0f}",
             f"{ours['peak_memory_bytes'] / MIB:.0f} / {plain['peak_memory_bytes'] / MIB:.0f}",
-            _with_interval(ratios["samples_per_s"]),
-            _with_interval(ratios["samples_per_core_s"]),
-            _with_interval(ratios["peak_memory_bytes"]),
+            with_interval(ratios["samples_per_s"]),
+            with_interval(ratios["samples_per_core_s"]),
+            with_interval(ratios["peak_memory_bytes"]),
             " / ".join(f"{100 * row['accuracy'][side]['value']:.1f}" for side in SIDES) if "accuracy" in row else "-",
         )
     return table
-
-
-def _with_interval(ratio: dict[str, float | None]) -> str:
-    if ratio["low"] is None:
-        return f"{ratio['value']:.2f}"
-    return f"{ratio['value']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
 
 
 if __name__ == "__main__":

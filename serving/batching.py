@@ -1,6 +1,6 @@
 """The queue between the event loop and the engine: one thread computes, the loop never waits for it.
 
-When the engine becomes free it takes the text that has waited longest, and with it those of like length that wait too.
+When the engine becomes free it takes the text that has waited longest, and with it those of like length among the next.
 A text that comes alone goes straight through: a window applies only where there is company already. Counters live on
 the event loop and work lives on the thread; what passes between them is a job on its way in and a report on its way
 out, so nothing is locked.
@@ -11,9 +11,9 @@ import logging
 import queue
 import threading
 import time
-from bisect import insort
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
 from serving.classifier import Classifier, Prediction, company_of
 from serving.deadlines import Forecast, work_of
@@ -21,6 +21,10 @@ from serving.errors import EngineError, Overloaded
 from serving.jobs import Failure, Item, Job, Observer, OnDone, Outcome, Report
 
 logger = logging.getLogger(__name__)
+
+# Company is sought among so many batches' worth of those that have waited longest. Enough to find it; the whole of a
+# long queue would let the young overtake the old until these miss their deadlines.
+_BATCHES_IN_SIGHT: Final = 4
 
 
 class Batcher:
@@ -52,9 +56,10 @@ class Batcher:
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         # A daemon, so that a process that is told twice to stop does stop.
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        # Of the thread alone: what waits, shortest first, and the report that is being written.
+        # Of the thread alone: what waits, in the order it came, and the report that is being written.
         self._pending: list[Item] = []
         self._report = Report()
+        self._turn_began_s = 0.0
         self._stopping = False
 
     def start(self) -> None:
@@ -149,14 +154,20 @@ class Batcher:
     # On the event loop, called by the thread.
 
     def _deliver(self, report: Report) -> None:
-        """Learn from a report, and answer the jobs that it ended."""
+        """Answer the jobs that a report ended."""
         if report.texts:
-            self._forecast.learn(report.work, report.compute_s)
-            if self._observer is not None:
-                self._observer.batch_done(report)
+            assert self._loop is not None  # noqa: S101 - set before the thread is started
+            # Answers leave at the end of this turn of the event loop: what no client waits for is left to the next.
+            self._loop.call_soon(self._learn, report)
         for job in report.jobs:
             if self._release(job):
                 job.on_done(job.failure or [job.outcomes[position] for position in range(len(job.texts))])
+
+    def _learn(self, report: Report) -> None:
+        """Take in what a batch took."""
+        self._forecast.learn(report.work, report.compute_s)
+        if self._observer is not None:
+            self._observer.batch_done(report)
 
     def _release(self, job: Job) -> bool:
         """Give a job's places in the queue back, once; whether this was the time."""
@@ -180,7 +191,9 @@ class Batcher:
     def _take_in(self) -> None:
         """Tokenise what has come in; wait for it where there is nothing else to do, or where company is expected."""
         if not self._pending and not self._stopping:
-            self._admit(self._inbox.get())
+            job = self._inbox.get()
+            self._turn_began_s = time.perf_counter()
+            self._admit(job)
         while not self._inbox.empty():
             self._admit(self._inbox.get())
         if self._window_s:
@@ -193,26 +206,28 @@ class Batcher:
         if job is None:
             self._stopping = True
             return
-        start_s = time.perf_counter()
-        if self._is_over(job, start_s):
+        if self._is_over(job, time.perf_counter()):
             return
         try:
             for position, text in enumerate(job.texts):
-                insort(self._pending, Item(job, position, self._classifier.encode(text)))
+                self._pending.append(Item(job, position, self._classifier.encode(text)))
         except Exception as error:  # noqa: BLE001 - libraries raise what they like, and a dead thread answers nobody
             self._fail([job], error)
-        self._report.compute_s += time.perf_counter() - start_s
 
     def _wait_for_company(self) -> None:
         """Let the window of the oldest text run, unless it is alone or the batch is full."""
         while 1 < len(self._pending) < self._max_batch and not self._stopping:
-            oldest_s = min(item.job.arrived_s for item in self._pending)
+            oldest_s = self._pending[0].job.arrived_s
             if all(item.job is self._pending[0].job for item in self._pending):
                 return
+            wait_began_s = time.perf_counter()
             try:
-                self._admit(self._inbox.get(timeout=max(0.0, oldest_s + self._window_s - time.perf_counter())))
+                job = self._inbox.get(timeout=max(0.0, oldest_s + self._window_s - wait_began_s))
             except queue.Empty:
                 return
+            finally:
+                self._turn_began_s += time.perf_counter() - wait_began_s
+            self._admit(job)
 
     def _is_over(self, job: Job, now_s: float) -> bool:
         """Whether a job needs no computing: nobody waits for it, it failed, or its deadline has passed."""
@@ -224,16 +239,20 @@ class Batcher:
         return False
 
     def _choose(self) -> list[Item]:
-        """Take the text that has waited longest, and those of like length, out of `_pending`."""
+        """Take the text that has waited longest, and those of like length within sight, out of `_pending`."""
         if len(self._pending) == 1:
             batch, self._pending = self._pending, []
             return batch
-        oldest = min(range(len(self._pending)), key=lambda index: self._pending[index].job.arrived_s)
-        lengths = [len(item.encoded.token_ids) for item in self._pending]
-        first, end = company_of(lengths, oldest, self._max_batch)
-        batch = self._pending[first:end]
-        del self._pending[first:end]
-        return batch
+        sight = min(_BATCHES_IN_SIGHT * self._max_batch, len(self._pending))
+        while sight < len(self._pending) and self._pending[sight].job is self._pending[sight - 1].job:
+            sight += 1  # texts of one request came together: none of them is the younger
+        in_sight = self._pending[:sight]
+        by_length = sorted(range(len(in_sight)), key=lambda place: len(in_sight[place].encoded.token_ids))
+        lengths = [len(in_sight[place].encoded.token_ids) for place in by_length]
+        first, end = company_of(lengths, by_length.index(0), self._max_batch)
+        chosen = set(by_length[first:end])
+        self._pending = [item for place, item in enumerate(self._pending) if place not in chosen]
+        return [in_sight[place] for place in by_length[first:end]]
 
     def _compute(self, batch: list[Item]) -> None:
         """Run one batch and end the jobs that it completes."""
@@ -256,7 +275,6 @@ class Batcher:
         report.tokens = sum(lengths)
         report.padded_tokens = len(batch) * max(lengths)
         report.work = sum(work_of((item.job.texts[item.position],), self._max_tokens) for item in batch)
-        report.compute_s += time.perf_counter() - start_s
         report.queue_s = [start_s - item.job.arrived_s for item in batch]
 
     def _fail(self, jobs: list[Job], error: Exception) -> None:
@@ -280,6 +298,8 @@ class Batcher:
         if not (report.jobs or report.texts):
             return
         self._report = Report()
+        now_s = time.perf_counter()
+        report.compute_s, self._turn_began_s = now_s - self._turn_began_s, now_s
         with suppress(RuntimeError):  # the loop is closed: the process was told twice to stop, and nobody waits
             assert self._loop is not None  # noqa: S101 - set before the thread is started
             self._loop.call_soon_threadsafe(self._deliver, report)

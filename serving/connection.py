@@ -229,7 +229,8 @@ class Connection:
         if not (self._closing or self._parser.should_upgrade()):
             # A client of HTTP/1.0 would have to be told that it may keep its connection; it is closed instead.
             keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
-            request = self._head._replace(body=b"".join(self._body))
+            method, path, headers, _ = self._head
+            request = Request(method, path, headers, b"".join(self._body))
             self._body = []
             self._waiting.append(_Waiting(request, self._refusal, keep_alive))
 

@@ -49,16 +49,14 @@ class Item:
     position: int
     encoded: EncodedText
 
-    def __lt__(self, other: "Item") -> bool:
-        return len(self.encoded.token_ids) < len(other.encoded.token_ids)
-
 
 @dataclass(slots=True)
 class Report:
     """What the thread did since its last report: one batch, jobs that it ended, and what they cost.
 
     `tokens` are those of the texts, `padded_tokens` what was computed for them. `queue_s` is how long each text of the
-    batch had waited, `work` and `compute_s` cover tokenising too.
+    batch had waited. `compute_s` is all the time of the thread since its last report, tokenising and what others took
+    of its core included, waiting for texts not; `work` is what it did in it.
     """
 
     jobs: list[Job] = field(default_factory=list)

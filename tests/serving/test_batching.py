@@ -8,6 +8,7 @@ import pytest
 
 from serving.batching import Batcher
 from serving.errors import EngineError, Overloaded
+from serving.jobs import Report
 
 
 @asynccontextmanager
@@ -65,6 +66,55 @@ def test_one_request_over_several_batches_keeps_its_order(braked: Any) -> None:
 
     asyncio.run(scenario())
     assert sum(engine.batches) == 6
+
+
+@pytest.mark.parametrize(("together", "second"), [(False, 1), (True, 2)])
+def test_the_young_of_other_requests_do_not_overtake(braked: Any, together: bool, second: int) -> None:
+    classifier, engine = braked
+    # Two long ones with so many short ones between them that the second is out of sight of batches of 2.
+    texts = ["red red red red", *["blue"] * 7, "green green green green"]
+
+    async def scenario() -> None:
+        async with batching(classifier, max_batch=2, max_queue=10) as batcher:
+            engine.released.clear()
+            first = submit(batcher, "red")
+            await entered(engine)
+            crowd = [submit(batcher, *texts)] if together else [submit(batcher, text) for text in texts]
+            await asyncio.sleep(0)
+            engine.released.set()
+            answers = await asyncio.gather(first, *crowd)
+            assert [label for answer in answers for label in labels(answer)] == ["red", "red", *["blue"] * 7, "green"]
+
+    asyncio.run(scenario())
+    assert engine.batches[:2] == [1, second]
+    assert sum(engine.batches) == 10
+
+
+def test_waiting_for_company_is_not_taken_for_work(braked: Any) -> None:
+    classifier, engine = braked
+    reports: list[Report] = []
+
+    class Notes:
+        def batch_done(self, report: Report) -> None:
+            reports.append(report)
+
+    async def scenario() -> None:
+        batcher = Batcher(classifier, max_batch=8, max_queue=8, window_s=0.5, observer=Notes())
+        batcher.start()
+        engine.released.clear()
+        first = submit(batcher, "red")
+        await entered(engine)
+        crowd = [submit(batcher, "green"), submit(batcher, "blue")]
+        await asyncio.sleep(0.1)
+        engine.released.set()
+        await asyncio.gather(first, *crowd)
+        await batcher.stop()
+
+    asyncio.run(scenario())
+    assert [report.texts for report in reports] == [1, 2]
+    assert reports[0].compute_s >= 0.1  # the brake is the engine's time
+    assert reports[1].compute_s < 0.2
+    assert min(reports[1].queue_s) > 0.4
 
 
 def test_a_full_queue_refuses_and_recovers(braked: Any) -> None:
