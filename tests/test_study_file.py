@@ -38,7 +38,7 @@ def _refusal(**changes: Any) -> str:
 def test_the_shipped_studies_load_and_every_cell_of_every_size_is_an_experiment() -> None:
     studies = shipped_studies()
     assert [study.name for study in studies] == SHIPPED
-    assert sum(len(study.all_cells()) for study in studies) == 44
+    assert sum(len(study.all_cells()) for study in studies) == 45
     for study in studies:
         for size in (FULL_SIZE, "small"):
             for cell in study.all_cells():
@@ -52,9 +52,9 @@ def test_the_shipped_studies_load_and_every_cell_of_every_size_is_an_experiment(
 @pytest.mark.parametrize(
     ("studies", "distinct"),
     [
-        # methods: 4; prompt-tokens: 2 more beside its 20; bits: 1 more beside its 4; prompt-layers: 3; families: 4 more
+        # methods: 4; prompt-tokens: 2 more beside its 20; bits: 1 more beside its 4; prompt-layers: 3; families: 5 more
         # beside its full and its prompt of 20; scenarios: none of its own.
-        (("methods", "prompt-tokens", "bits", "prompt-layers", "families", "scenarios"), 14),
+        (("methods", "prompt-tokens", "bits", "prompt-layers", "families", "scenarios"), 15),
         # full and four ranks of LoRA; four of QLoRA; two dynamic ones and the two static ones of their memory.
         (("lora-ranks", "qlora-ranks", "dynamic-rank"), 13),
     ],
