@@ -53,7 +53,7 @@ def test_what_is_not_said_is_as_in_the_literature() -> None:
     asked = make_experiment({})
     assert (asked.model, asked.dataset.source) == ("distilbert-base-uncased", "ag_news")
     assert asked.methods == USUAL_METHODS
-    assert asked.artifacts == ARTIFACT_NAMES
+    assert asked.artifacts == ("onnx-fp32", "onnx-int8")
     assert (asked.training.epochs, asked.training.prompt.virtual_tokens, asked.training.lora.rank) == (5, 20, 8)
     assert asked.load.slo_p95_ms == 100
 
@@ -76,6 +76,7 @@ def test_methods_are_a_list_or_all(given_methods: Any, methods: tuple[str, ...])
 def test_artifacts_are_a_list_or_all() -> None:
     assert make_experiment({"artifacts": "onnx-int8"}).artifacts == ("onnx-int8",)
     assert make_experiment({"artifacts": "all"}).artifacts == ARTIFACT_NAMES
+    assert make_experiment({"artifacts": "fast"}).artifacts == ("onnx-int8", "openvino-bf16", "openvino-int8")
     assert make_experiment({"artifacts": "none"}).artifacts == ()
     assert make_experiment({"artifacts": []}).artifacts == ()
 
