@@ -1,6 +1,7 @@
 """OpenVINO behind the engines' protocol."""
 
 import sys
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,8 +44,11 @@ def import_openvino() -> Any:  # noqa: ANN401 - the module itself
 class OpenVinoEngine:
     """OpenVINO on the CPU with a stated number of threads, in the precision that the bundle names.
 
-    It prepares kernels for each size of input that it meets and keeps those it used last: a bundle for it pads texts
-    to few lengths (`token_buckets`). Raises `BundleError` where the model does not load.
+    With sizes that it knows beforehand it fuses more, and prepares nothing while a text waits: measured on one core, a
+    6-layer int8 encoder took 0.6 of the time that it took with free sizes. So each of the bundle's `token_buckets` is
+    compiled for one text of that length, and a batch is computed row by row; a bundle without them takes any size.
+
+    Raises `BundleError` where the model does not load.
     """
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
@@ -55,7 +59,6 @@ class OpenVinoEngine:
                 f"{bundle.folder} needs the engine openvino, which is not installed; "
                 "install it with: pip install 'deploycost[openvino]'"
             ) from None
-        path, precision = bundle.model_path, bundle.manifest.precision
         core = openvino.Core()
         settings = {
             "INFERENCE_NUM_THREADS": threads,
@@ -63,21 +66,45 @@ class OpenVinoEngine:
             # Which cores a server runs on is its operator's choice; two workers must not be put on the same.
             "ENABLE_CPU_PINNING": False,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _HINTS.get(precision, "f32"),
+            "INFERENCE_PRECISION_HINT": _HINTS.get(bundle.manifest.precision, "f32"),
         }
+        self._buckets = bundle.manifest.token_buckets
+        self._requests = []
         try:
-            model = core.read_model(path)
+            model = core.read_model(bundle.model_path)
             self._refuse_other_signatures(bundle, model)
-            self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+            for tokens in self._buckets or (None,):
+                fixed = model.clone()
+                if tokens is not None:
+                    fixed.reshape({name: [1, tokens] for name in INPUT_NAMES})
+                self._requests.append(core.compile_model(fixed, "CPU", settings).create_infer_request())
         except RuntimeError as error:
-            raise BundleError(f"openvino cannot load {path}: {first_line(error)}") from None
+            raise BundleError(f"openvino cannot load {bundle.model_path}: {first_line(error)}") from None
 
     def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Engine.logits`."""
-        feed = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if not self._buckets:
+            return self._run(0, input_ids, attention_mask)
+        rows = [
+            self._run(place, input_ids[row : row + 1, :tokens], attention_mask[row : row + 1, :tokens])
+            for row, place, tokens in self._placed(attention_mask)
+        ]
+        return np.concatenate(rows)
+
+    def _placed(self, attention_mask: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+        """Each row with the place of the bucket that it fits into, and the tokens of that."""
+        width = attention_mask.shape[1]
+        for row, length in enumerate(attention_mask.sum(axis=1).tolist()):
+            place = bisect_left(self._buckets, length)
+            if place == len(self._buckets) or self._buckets[place] > width:
+                raise EngineError(f"openvino failed: a text of {length} tokens in a batch of {width} fits no bucket")
+            yield row, place, self._buckets[place]
+
+    def _run(self, place: int, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        feed = {"input_ids": np.ascontiguousarray(input_ids), "attention_mask": np.ascontiguousarray(attention_mask)}
         try:
-            found = self._request.infer(feed, share_inputs=True, share_outputs=False)
-            return np.asarray(found[OUTPUT_NAME], dtype=np.float32)
+            found = self._requests[place].infer(feed, share_inputs=True)
+            return np.array(found[OUTPUT_NAME], dtype=np.float32)
         except RuntimeError as error:
             raise EngineError(f"openvino failed: {first_line(error)}") from None
 

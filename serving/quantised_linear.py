@@ -47,12 +47,12 @@ def quantised_linear(name: str, weights: "Mapping[str, Tensor]", bias: "Tensor |
 def _in_4_bits(name: str, weights: "Mapping[str, Tensor]", bias: "Tensor | None") -> "Callable[[Tensor], Tensor]":
     """nf4 (Dettmers et al., 2023), multiplied in bf16 where its kernel can, in fp32 after unpacking where not."""
     import torch
-    from bitsandbytes.nn import Linear4bit, Params4bit
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit
 
     parts = {part: tensor for part, tensor in weights.items() if part.startswith(name + ".")}
     layer = Linear4bit(1, 1, bias=False, quant_type="nf4")
     weight = Params4bit.from_prequantized(data=weights[name], quantized_stats=parts, device="cpu", module=layer)
-    state = weight.quant_state
+    state: Any = weight.quant_state
     rows, columns = state.shape
     layer.weight, layer.in_features, layer.out_features = weight, columns, rows
     fits = rows % _ROWS_TOGETHER == 0 and columns % state.blocksize == 0

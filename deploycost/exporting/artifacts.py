@@ -45,42 +45,43 @@ class Artifact:
     calibrated: bool = False
 
 
-_EXACT = {"relative_error_limit": 0.02, "agreement_limit": 0.99}
-_HALF = {"relative_error_limit": 0.1, "agreement_limit": 0.97}
-_COARSE = {"relative_error_limit": 0.35, "agreement_limit": 0.93}
-_COARSEST = {"relative_error_limit": 0.5, "agreement_limit": 0.90}
+# Relative error, and share of equal labels, within which an artifact is not broken.
+_EXACT = (0.02, 0.99)
+_HALF = (0.1, 0.97)
+_COARSE = (0.35, 0.93)
+_COARSEST = (0.5, 0.90)
 _TORCH, _BITS, _OPENVINO = ("torch",), ("torch", "bitsandbytes"), ("openvino",)
 
 ARTIFACTS: dict[ArtifactName, Artifact] = {
     "torch-fp32": Artifact(
-        "torch", "fp32", "the baseline: as one would deploy it first", **_EXACT, packages=_TORCH, from_network=True
+        "torch", "fp32", "the baseline: as one would deploy it first", *_EXACT, packages=_TORCH, from_network=True
     ),
     "torch-bf16": Artifact(
-        "torch", "bf16", "bf16 throughout, half the size", **_HALF, packages=_TORCH,
+        "torch", "bf16", "bf16 throughout, half the size", *_HALF, packages=_TORCH,
         needs="fast on CPUs with bf16 instructions only", from_network=True,
     ),
     "torch-nf4": Artifact(
-        "torch", "nf4", "matrices in 4 bits by bitsandbytes", **_COARSEST, packages=_BITS, from_network=True
+        "torch", "nf4", "matrices in 4 bits by bitsandbytes", *_COARSEST, packages=_BITS, from_network=True
     ),
     "torch-int8": Artifact(
-        "torch", "int8", "LLM.int8() by bitsandbytes", **_COARSE, packages=_BITS, from_network=True
+        "torch", "int8", "LLM.int8() by bitsandbytes", *_COARSE, packages=_BITS, from_network=True
     ),
-    "onnx-fp32": Artifact("onnxruntime", "fp32", "the same numbers by onnxruntime", **_EXACT),
+    "onnx-fp32": Artifact("onnxruntime", "fp32", "the same numbers by onnxruntime", *_EXACT),
     "onnx-fp16": Artifact(
-        "onnxruntime", "fp16", "half precision on a GPU", **_HALF, packages=("onnxruntime-gpu",), device="cuda",
+        "onnxruntime", "fp16", "half precision on a GPU", *_HALF, packages=("onnxruntime-gpu",), device="cuda",
         needs="an NVIDIA GPU",
     ),
-    "onnx-int8": Artifact("onnxruntime", "int8", "activations scaled as they come (dynamic)", **_COARSE),
+    "onnx-int8": Artifact("onnxruntime", "int8", "activations scaled as they come (dynamic)", *_COARSE),
     "onnx-int8-static": Artifact(
-        "onnxruntime", "int8", "activations scaled by training texts (QDQ)", **_COARSE, calibrated=True
+        "onnxruntime", "int8", "activations scaled by training texts (QDQ)", *_COARSE, calibrated=True
     ),
-    "openvino-fp32": Artifact("openvino", "fp32", "the same numbers by OpenVINO", **_EXACT, packages=_OPENVINO),
+    "openvino-fp32": Artifact("openvino", "fp32", "the same numbers by OpenVINO", *_EXACT, packages=_OPENVINO),
     "openvino-bf16": Artifact(
-        "openvino", "bf16", "the file of openvino-fp32, run in bf16", **_HALF, packages=_OPENVINO,
+        "openvino", "bf16", "the file of openvino-fp32, run in bf16", *_HALF, packages=_OPENVINO,
         needs="a CPU with bf16 instructions",
     ),
     "openvino-int8": Artifact(
-        "openvino", "int8", "calibrated on training texts (NNCF)", **_COARSE,
+        "openvino", "int8", "calibrated on training texts (NNCF)", *_COARSE,
         packages=("openvino", "nncf"), calibrated=True,
     ),
 }  # fmt: skip

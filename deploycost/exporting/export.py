@@ -19,6 +19,7 @@ from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import ArtifactName, ExportSpec
 from deploycost.exporting import calibration
 from deploycost.exporting.artifacts import ARTIFACTS, Artifact
+from deploycost.exporting.buckets import choose_buckets
 from deploycost.exporting.fidelity import accuracy_drop, calibration_error
 from deploycost.exporting.graph import write_onnx
 from deploycost.exporting.sharing import share_files
@@ -26,6 +27,7 @@ from deploycost.exporting.vocabulary import Trimming, trim_vocabulary
 from deploycost.exporting.writers import ONNX_FILE, WRITERS, Source
 from deploycost.models.adapter_folder import load_merged, read_recipe
 from deploycost.models.base import find_base, load_tokenizer
+from deploycost.models.plain_attention import with_plain_attention
 from deploycost.models.scoring import compare, score
 from deploycost.records import AccuracyDrop, ExportRecord, Parity, TuningRecord
 from deploycost.units import percent
@@ -35,7 +37,6 @@ from serving.errors import BundleError, EngineError
 
 _TOKENIZER_FILE = "tokenizer.json"
 NS_PER_S = 1_000_000_000
-BUCKET_TOKENS = 16
 # Of labels, and five times that of logits: what a smaller vocabulary may move beyond an artifact's own limits.
 _TRIMMED_ALLOWANCE = 0.05
 
@@ -82,7 +83,7 @@ def open_trained(
     if len(logits) != len(test.texts):
         raise UserError(f"{logits_path} holds {len(logits)} rows, the test split {len(test.texts)}; build in a new run")
     network = load_merged(adapter_folder)
-    write_onnx(network, max_tokens, graph_path)
+    write_onnx(with_plain_attention(network), max_tokens, graph_path)
     merge_s = (perf_counter_ns() - began_ns) / NS_PER_S
     return TrainedModel(tuning, graph_path, load_tokenizer(base), max_tokens, test, logits, merge_s, network, train)
 
@@ -101,7 +102,7 @@ def with_trimmed_vocabulary(trained: TrainedModel) -> TrainedModel:
     began_ns = perf_counter_ns()
     trimming = trim_vocabulary(trained.network, trained.tokenizer, trained.train.texts, trained.test.texts)
     graph_path = trained.graph_path.with_name(f"trimmed-{ONNX_FILE}")
-    write_onnx(trimming.network, trained.max_tokens, graph_path)
+    write_onnx(with_plain_attention(trimming.network), trained.max_tokens, graph_path)
     return replace(
         trained,
         network=trimming.network,
@@ -173,9 +174,11 @@ def export(
     )
 
 
-def token_buckets(max_tokens: int) -> tuple[int, ...]:
-    """The lengths that texts are padded to for an engine that makes kernels for each: `BUCKET_TOKENS` apart."""
-    return (*range(BUCKET_TOKENS, max_tokens, BUCKET_TOKENS), max_tokens)
+def _token_buckets(trained: TrainedModel) -> tuple[int, ...]:
+    """The lengths that texts are padded to for an engine that wants few of them, set where the training texts are."""
+    drawn = trained.train and calibration.draw(trained.train, trained.tokenizer, trained.max_tokens)
+    lengths = [feed["input_ids"].shape[1] for feed in drawn.feeds()] if drawn else []
+    return choose_buckets(lengths, trained.max_tokens)
 
 
 def source_of(trained: TrainedModel, artifact: Artifact, wanted: ExportSpec, max_accuracy_drop: float) -> Source:
@@ -246,7 +249,7 @@ def write_bundle(trained: TrainedModel, name: ArtifactName, source: Source, fold
             tokenizer_file=_TOKENIZER_FILE,
             max_tokens=trained.max_tokens,
             pad_token_id=pad if isinstance(pad, int) else 0,
-            token_buckets=token_buckets(trained.max_tokens) if artifact.engine == "openvino" else (),
+            token_buckets=_token_buckets(trained) if artifact.engine == "openvino" else (),
             device=artifact.device,
             provenance={
                 "base_model": trained.tuning.base_model,

@@ -70,10 +70,11 @@ def _as_data(program: torch.export.ExportedProgram) -> tuple[Graph, dict[str, st
     signature = program.graph_signature
     held = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     held.update(signature.inputs_to_lifted_tensor_constants)
-    renamed = dict(zip(signature.user_inputs, INPUT_NAMES, strict=True))
+    renamed: dict[str, str] = {str(given): name for given, name in zip(signature.user_inputs, INPUT_NAMES, strict=True)}
     steps: list[Step] = []
     sources: dict[str, str] = {}
-    for node in program.graph.nodes:
+    nodes: Any = program.graph.nodes
+    for node in nodes:
         if node.op == "placeholder":
             if node.name in held and node.users:
                 sources[node.name] = held[node.name]
@@ -86,7 +87,8 @@ def _as_data(program: torch.export.ExportedProgram) -> tuple[Graph, dict[str, st
                 named = {key: _argument(each, renamed) for key, each in node.kwargs.items() if each is not None}
                 named.pop("pin_memory", None)
                 steps.append(Step(node.name, name, arguments, named))
-    (output,) = program.graph.output_node().args[0]
+    result: Any = program.graph.output_node().args[0]
+    (output,) = result
     graph = Graph(weights=tuple(sources), steps=tuple(steps), output=renamed.get(output.name, output.name))
     strange = sorted({step.operator for step in steps if not is_known(step.operator)})
     if strange:
@@ -118,10 +120,11 @@ def _argument(given: Any, renamed: dict[str, str]) -> Any:  # noqa: ANN401 - an 
 
 def _token_matrices(program: torch.export.ExportedProgram) -> list[str]:
     """The weights of linear layers whose input is [batch, tokens, width]."""
+    nodes: Any = program.graph.nodes
     return list(
         dict.fromkeys(
             node.args[1].name
-            for node in program.graph.nodes
+            for node in nodes
             if node.op == "call_function"
             and _operator_name(node.target) == "linear.default"
             and node.args[0].meta["val"].ndim == 3
