@@ -21,7 +21,7 @@ from deploycost.dataset import Dataset, load_dataset
 from deploycost.environment import MachineFacts, machine_facts, usable_cores
 from deploycost.errors import DeploycostError, NoAnswer, UserError
 from deploycost.experiment import ArtifactName, Experiment, Frozen, MethodName, TrackerName, TrainingSpec
-from deploycost.exporting.artifacts import buildable
+from deploycost.exporting.artifacts import buildable, standing
 from deploycost.methods import METHODS, decisive_fields
 from deploycost.records import (
     ExportRecord,
@@ -165,12 +165,14 @@ def export_fingerprint(tuning: TuningRecord, artifact: ArtifactName, experiment:
 def due_stages(run: Run, experiment: Experiment, method: MethodName, tuning_mark: str) -> list[str]:
     """What is not done yet of one method: `tuning`, `profile` where asked for, and the artifacts to be exported."""
     slug = experiment.method_slug(method)
+    # What this machine cannot build is refused or left out before (`build`), and never done.
+    artifacts = [name for name in experiment.artifacts if standing(name).ok]
     asked = experiment.telemetry.profile
     profile = ["profile"] if asked and not profile_is_done(run, slug, tuning_mark) else []
     tuning = finished(run.method_folder(slug) / "tuning.json", TuningRecord, tuning_mark)
     if tuning is None or not (run.method_folder(slug) / "adapter").is_dir():
-        return ["tuning", *profile, *experiment.artifacts]
-    return [*profile, *(name for name in experiment.artifacts if not export_is_done(run, tuning, name, experiment))]
+        return ["tuning", *profile, *artifacts]
+    return [*profile, *(name for name in artifacts if not export_is_done(run, tuning, name, experiment))]
 
 
 def begun_at_step(run: Run, slug: str) -> int | None:

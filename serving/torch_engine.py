@@ -152,8 +152,8 @@ def _made(argument: Any, places: Mapping[str, int]) -> Any:  # noqa: ANN401 - JS
     if kind == "device":
         return torch.device("cpu")
     types = {"dtype": torch.dtype, "layout": torch.layout, "memory_format": torch.memory_format}
-    made = getattr(torch, value)
-    if not isinstance(made, types[kind]):
+    made = getattr(torch, value, None) if kind in types else None
+    if made is None or not isinstance(made, types[kind]):
         raise ValueError(f"{value!r} is no {kind}")
     return made
 

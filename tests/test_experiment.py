@@ -143,7 +143,7 @@ def test_all_mistakes_are_told_at_once_with_their_places() -> None:
     for part in (
         "modle: unknown field (did you mean 'model'?)",
         f"methods.1: unknown 'qlroa' (did you mean 'qlora'?); known: {', '.join(METHOD_NAMES)}",
-        "artifacts.0: unknown 'onnx-int9' (did you mean 'onnx-int8'?); known: onnx-fp32, onnx-int8",
+        f"artifacts.0: unknown 'onnx-int9' (did you mean 'onnx-int8'?); known: {', '.join(ARTIFACT_NAMES)}",
         "dataset.train_row: unknown field (did you mean 'train_rows'?)",
         "training.epochs: input should be greater than or equal to 1, got 0",
         "training.lora.rnak: unknown field (did you mean 'rank'?)",

@@ -68,9 +68,9 @@ def write_torch(classifier: nn.Module, max_tokens: int, precision: TorchPrecisio
 def _as_data(program: torch.export.ExportedProgram) -> tuple[Graph, dict[str, str]]:
     """The program's graph, and for each weight in it the name that the program holds it by."""
     signature = program.graph_signature
-    held = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    held: dict[str, Any] = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     held.update(signature.inputs_to_lifted_tensor_constants)
-    renamed: dict[str, str] = {str(given): name for given, name in zip(signature.user_inputs, INPUT_NAMES, strict=True)}
+    renamed: dict[str, Any] = {str(given): name for given, name in zip(signature.user_inputs, INPUT_NAMES, strict=True)}
     steps: list[Step] = []
     sources: dict[str, str] = {}
     nodes: Any = program.graph.nodes
@@ -103,7 +103,7 @@ def _operator_name(target: Any) -> str:  # noqa: ANN401 - an operator of torch, 
     return f"size.{name}" if name in SIZE_OPERATORS and hasattr(operator, name) else name
 
 
-def _argument(given: Any, renamed: dict[str, str]) -> Any:  # noqa: ANN401 - an operator's argument in, JSON out
+def _argument(given: Any, renamed: dict[str, Any]) -> Any:  # noqa: ANN401 - an operator's argument in, JSON out
     if isinstance(given, torch.fx.Node):
         return {"of": renamed.get(given.name, given.name)}
     if isinstance(given, list | tuple):

@@ -83,7 +83,7 @@ def test_an_operator_outside_the_list_is_refused(
         ({"of": "nobody"}, "nobody"),
         ({"dtype": "load"}, "no dtype"),
         ({"layout": "float32"}, "no layout"),
-        ({"code": "print(1)"}, "code"),
+        ({"code": "print(1)"}, "no code"),
         ({"dtype": "no_such"}, "no_such"),
     ],
 )
