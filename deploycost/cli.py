@@ -19,6 +19,7 @@ _COMMANDS = (
     ("recommend", "Say which variant to deploy on which machine, or which method to train by, and why."),
     ("report", "Write report.html, report.md and report.json from the records of a run."),
     ("methods", "Explain every fine-tuning method: flags, memory on a base model, cost when served."),
+    ("artifacts", "Explain every artifact: engine, precision, and whether this machine can build and serve it."),
     ("study", "Repeat a study of the literature: a grid of methods and seeds, tables, figures, findings."),
     ("serve", "Serve one variant over HTTP until Ctrl-C."),
     ("doctor", "Say what this machine can do, and what is missing."),

@@ -12,7 +12,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 _TOLD_PACKAGES = (
-    "torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "tokenizers", "locust",
+    "torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "openvino", "nncf", "tokenizers", "locust",
 )  # fmt: skip
 
 

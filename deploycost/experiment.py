@@ -11,11 +11,18 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, fi
 from deploycost.errors import UserError, nearest
 
 MethodName = Literal["full", "lora", "qlora", "prompt", "prefix", "adapter", "dynamic", "stacked"]
-ArtifactName = Literal["onnx-fp32", "onnx-int8"]
+ArtifactName = Literal[
+    "torch-fp32", "torch-bf16", "torch-nf4", "torch-int8",
+    "onnx-fp32", "onnx-fp16", "onnx-int8", "onnx-int8-static",
+    "openvino-fp32", "openvino-bf16", "openvino-int8",
+]  # fmt: skip
 PrecisionGoal = Literal["quick", "normal", "tight"]
 TrackerName = Literal["none", "tensorboard", "wandb", "mlflow", "trackio"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 ARTIFACT_NAMES: tuple[ArtifactName, ...] = get_args(ArtifactName)
+# What runs wherever this product does; and what is built in seconds and costs least to serve.
+USUAL_ARTIFACTS: tuple[ArtifactName, ...] = ("onnx-fp32", "onnx-int8")
+FAST_ARTIFACTS: tuple[ArtifactName, ...] = ("onnx-int8", "openvino-bf16", "openvino-int8")
 # The literature's four configurations, and plain LoRA beside its quantised form.
 USUAL_METHODS: tuple[MethodName, ...] = ("full", "lora", "qlora", "prompt", "stacked")
 
@@ -138,6 +145,13 @@ class TelemetrySpec(Frozen):
     report_to: TrackerName = "none"
 
 
+class ExportSpec(Frozen):
+    """How artifacts are made of a trained model, where there is a choice."""
+
+    trim_vocabulary: bool = Field(default=False, description="embeddings of the words of the training texts only")
+    accuracy_aware: bool = Field(default=False, description="openvino-int8 gives operators back until accuracy holds")
+
+
 class LoadSpec(Frozen):
     """How to find a capacity: the objective, and how much time may be spent on it."""
 
@@ -172,9 +186,10 @@ class Experiment(Frozen):
     model: str = LITERATURE_MODEL
     dataset: DatasetSpec = DatasetSpec()
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = USUAL_METHODS
-    artifacts: tuple[ArtifactName, ...] = Field(default=ARTIFACT_NAMES, description="none: train only")
+    artifacts: tuple[ArtifactName, ...] = Field(default=USUAL_ARTIFACTS, description="none: train only")
     training: TrainingSpec = TrainingSpec()
     telemetry: TelemetrySpec = TelemetrySpec()
+    export: ExportSpec = ExportSpec()
     load: LoadSpec = LoadSpec()
     quote: QuoteSpec = QuoteSpec()
 
@@ -185,6 +200,8 @@ class Experiment(Frozen):
         value = _comma_list(value)
         if info.field_name == "artifacts" and value == ["none"]:
             return ()
+        if info.field_name == "artifacts" and value == ["fast"]:
+            return FAST_ARTIFACTS
         if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
             return names if "all" in value else tuple(dict.fromkeys(value))
         return value

@@ -21,6 +21,7 @@ from deploycost.dataset import Dataset, load_dataset
 from deploycost.environment import MachineFacts, machine_facts, usable_cores
 from deploycost.errors import DeploycostError, NoAnswer, UserError
 from deploycost.experiment import ArtifactName, Experiment, Frozen, MethodName, TrackerName, TrainingSpec
+from deploycost.exporting.artifacts import buildable, standing
 from deploycost.methods import METHODS, decisive_fields
 from deploycost.records import (
     ExportRecord,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from deploycost.benchmarking.loadtest import LoadSubject
 
 # Of the rules by which stages work: raised when a change of ours makes their earlier results stale.
-_TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 4, 1, 1
+_TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 4, 2, 1
 # Enough texts for their lengths to be like the task's; the load test repeats them in a seeded order.
 LOAD_TEXTS = 500
 # A checkpoint and its successor, then the adapter, two bundles and their unfinished copies; a full fine-tune of a large
@@ -110,12 +111,17 @@ def build(run: Run, experiment: Experiment, material: Material, say: Say) -> lis
         One line for each artifact that was refused.
 
     Raises:
-        UserError: the tracker asked for is not installed, or a method cannot be built; those before it are kept.
+        UserError: the tracker or an artifact asked for needs what is not here, or a method cannot be built;
+            those before it are kept.
     """
     from deploycost.tuning.trackers import require_tracker
 
     tracker = experiment.telemetry.report_to
     require_tracker(tracker)
+    names, left_out = buildable(experiment.artifacts)
+    for line in left_out:
+        say(line)
+    experiment = experiment.model_copy(update={"artifacts": names})
     refused = []
     for method in experiment.methods:
         tuning_mark = tuning_fingerprint(experiment, method, material)
@@ -148,20 +154,25 @@ def tuning_fingerprint(experiment: Experiment, method: MethodName, material: Mat
     return fingerprint(_TUNING_RULES, material.base.digest, material.dataset.fingerprint, method, training)
 
 
-def export_fingerprint(tuning: TuningRecord, artifact: ArtifactName) -> str:
+def export_fingerprint(tuning: TuningRecord, artifact: ArtifactName, experiment: Experiment) -> str:
     """A digest of all that decides what exporting a tuned model comes to."""
-    return fingerprint(_EXPORT_RULES, tuning.fingerprint, tuning.finished_at, artifact)
+    choices = experiment.export.model_dump(mode="json") | {
+        "accuracy_aware": experiment.export.accuracy_aware and artifact == "openvino-int8"
+    }
+    return fingerprint(_EXPORT_RULES, tuning.fingerprint, tuning.finished_at, artifact, choices)
 
 
 def due_stages(run: Run, experiment: Experiment, method: MethodName, tuning_mark: str) -> list[str]:
     """What is not done yet of one method: `tuning`, `profile` where asked for, and the artifacts to be exported."""
     slug = experiment.method_slug(method)
+    # What this machine cannot build is refused or left out before (`build`), and never done.
+    artifacts = [name for name in experiment.artifacts if standing(name).ok]
     asked = experiment.telemetry.profile
     profile = ["profile"] if asked and not profile_is_done(run, slug, tuning_mark) else []
     tuning = finished(run.method_folder(slug) / "tuning.json", TuningRecord, tuning_mark)
     if tuning is None or not (run.method_folder(slug) / "adapter").is_dir():
-        return ["tuning", *profile, *experiment.artifacts]
-    return [*profile, *(name for name in experiment.artifacts if not export_is_done(run, tuning, name))]
+        return ["tuning", *profile, *artifacts]
+    return [*profile, *(name for name in artifacts if not export_is_done(run, tuning, name, experiment))]
 
 
 def begun_at_step(run: Run, slug: str) -> int | None:
@@ -177,12 +188,14 @@ def profile_is_done(run: Run, slug: str, tuning_mark: str) -> bool:
     return record is not None and (folder / record.trace_file).is_file()
 
 
-def export_is_done(run: Run, tuning: TuningRecord, artifact: ArtifactName) -> bool:
-    """Whether the artifact was exported from this very tuning and its bundle is as it was sealed."""
+def export_is_done(run: Run, tuning: TuningRecord, artifact: ArtifactName, experiment: Experiment) -> bool:
+    """Whether the artifact was exported from this very tuning, would pass again, and its bundle is as it was sealed."""
     folder = run.artifact_folder(tuning.slug, artifact)
-    record = finished(folder / "export.json", ExportRecord, export_fingerprint(tuning, artifact))
+    record = finished(folder / "export.json", ExportRecord, export_fingerprint(tuning, artifact, experiment))
     if record is None:
         return False
+    if record.accuracy_drop is not None and record.accuracy_drop.low > experiment.quote.max_accuracy_drop:
+        return False  # made when more might be given up
     try:
         return open_bundle(folder / "bundle").digest == record.bundle_digest
     except BundleError:

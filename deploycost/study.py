@@ -21,7 +21,7 @@ import psutil
 from deploycost import pipeline
 from deploycost.environment import machine_facts, now, usable_cores
 from deploycost.errors import DeploycostError, UserError
-from deploycost.experiment import ARTIFACT_NAMES, Experiment
+from deploycost.experiment import USUAL_ARTIFACTS, Experiment
 from deploycost.pipeline import Material, Say
 from deploycost.records import write_record
 from deploycost.study_cells import CellRun, build_cell, load_test_cell, measurement_of, time_requests
@@ -129,9 +129,9 @@ def _with_artifacts(request: StudyRequest) -> Mapping[str, Any]:
     if "artifacts" in request.changes:
         raise UserError(
             "--loadtest with --artifacts none: expected artifacts to be tested; give onnx-fp32, onnx-int8 or all, or "
-            "leave --artifacts out for all"
+            "leave --artifacts out for the usual"
         )
-    return merged(request.changes, {"artifacts": list(ARTIFACT_NAMES)})
+    return merged(request.changes, {"artifacts": list(USUAL_ARTIFACTS)})
 
 
 def _check_prices(cells: Sequence[CellRun]) -> None:

@@ -103,6 +103,22 @@ class Return(Record):
     notes: tuple[str, ...]
 
 
+class ArtifactFacts(Record):
+    """One row of the table of artifacts: what it is, what it takes, and what this machine lacks for it, if anything."""
+
+    artifact: str
+    engine: str
+    precision: str
+    summary: str
+    packages: tuple[str, ...]
+    needs: str
+    calibrated: bool
+    from_network: bool
+    usual: bool
+    fast: bool
+    missing: str
+
+
 class MethodFacts(Record):
     """One row of the table of methods: what it trains, with which settings, and what that takes on a base model.
 

@@ -80,9 +80,11 @@ def _work(job: WorkerJob) -> None:
     tuning = _tuned(run, job, dataset)
     if job.experiment.telemetry.profile and not profile_is_done(run, tuning.slug, job.tuning_fingerprint):
         _profile(run, job, dataset)
-    due: list[ArtifactName] = [name for name in job.experiment.artifacts if not export_is_done(run, tuning, name)]
+    due: list[ArtifactName] = [
+        name for name in job.experiment.artifacts if not export_is_done(run, tuning, name, job.experiment)
+    ]
     if due:
-        _export_all(run, tuning, dataset, due)
+        _export_all(run, job, tuning, dataset, due)
 
 
 def _tuned(run: Run, job: WorkerJob, dataset: Dataset) -> TuningRecord:
@@ -128,29 +130,42 @@ def _profile(run: Run, job: WorkerJob, dataset: Dataset) -> None:
         write_text(staging / "profile.json", write_record(record))
 
 
-def _export_all(run: Run, tuning: TuningRecord, dataset: Dataset, names: Sequence[ArtifactName]) -> None:
-    from deploycost.exporting.export import open_trained
+def _export_all(
+    run: Run, job: WorkerJob, tuning: TuningRecord, dataset: Dataset, names: Sequence[ArtifactName]
+) -> None:
+    from deploycost.exporting.export import open_trained, with_trimmed_vocabulary
 
     refused = []
     method_folder = run.method_folder(tuning.slug)
     with tempfile.TemporaryDirectory(dir=method_folder, prefix=".unfinished-") as scratch:
         adapter = method_folder / "adapter"
-        trained = open_trained(tuning, adapter, adapter / "trained_logits.safetensors", dataset.test, Path(scratch))
+        logits_path = adapter / "trained_logits.safetensors"
+        trained = open_trained(tuning, adapter, logits_path, dataset.test, Path(scratch), dataset.train)
+        if job.experiment.export.trim_vocabulary:
+            trained = with_trimmed_vocabulary(trained)
         for name in names:
             try:
-                _export(run, trained, name)
+                _export(run, job, trained, name)
             except NoAnswer as answer:
                 refused.append(str(answer))
     if refused:
         raise NoAnswer("; ".join(refused))
 
 
-def _export(run: Run, trained: TrainedModel, name: ArtifactName) -> None:
+def _export(run: Run, job: WorkerJob, trained: TrainedModel, name: ArtifactName) -> None:
     from deploycost.exporting.export import export
 
     folder = run.artifact_folder(trained.tuning.slug, name)
     with staged_folder(folder / "bundle") as staging:
-        record = export(trained, name, staging, export_fingerprint(trained.tuning, name))
+        record = export(
+            trained,
+            name,
+            staging,
+            export_fingerprint(trained.tuning, name, job.experiment),
+            job.experiment.export,
+            max_accuracy_drop=job.experiment.quote.max_accuracy_drop,
+            neighbours=sorted(run.method_folder(trained.tuning.slug).glob("*/bundle")),
+        )
         (folder / "export.json").unlink(missing_ok=True)
     write_text(folder / "export.json", write_record(record))
 

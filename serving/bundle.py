@@ -20,7 +20,7 @@ MANIFEST_FILE: Final = "bundle.json"
 _UNSEALED_FILE: Final = ".bundle.json.tmp"
 _REBUILD: Final = "rebuild it with `deploycost build`"
 
-EngineName = Literal["onnxruntime"]
+EngineName = Literal["onnxruntime", "openvino", "torch"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "nf4"]
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -49,6 +49,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tokenizer_file: _Name = "tokenizer.json"
     max_tokens: Annotated[int, msgspec.Meta(ge=1)]
     pad_token_id: Annotated[int, msgspec.Meta(ge=0)]
+    token_buckets: tuple[Annotated[int, msgspec.Meta(ge=1)], ...] = ()
+    device: Literal["cpu", "cuda"] = "cpu"
     provenance: dict[str, str] = {}
     files: dict[str, FileSeal] = {}
 
@@ -175,6 +177,9 @@ def _contradictions(manifest: Manifest) -> list[str]:
         problems.append(f"labels: expected at least 2, got {len(manifest.labels)}")
     if len(set(manifest.labels)) < len(manifest.labels):
         problems.append("labels: one is listed twice")
+    buckets = manifest.token_buckets
+    if buckets and (list(buckets) != sorted(set(buckets)) or buckets[-1] != manifest.max_tokens):
+        problems.append(f"token_buckets: expected to rise to max_tokens {manifest.max_tokens}, got {buckets}")
     problems += [f"{name!r} escapes the folder" for name in manifest.files if not _is_plain_name(name)]
     named = dict.fromkeys((manifest.model_file, manifest.tokenizer_file))
     problems += [f"{name} is named but not sealed in files" for name in named if name not in manifest.files]

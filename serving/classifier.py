@@ -61,7 +61,7 @@ class Classifier:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
         self.threads = threads
         self._tokenizer = _load_tokenizer(self.bundle)
-        self._engine = ENGINES[self.bundle.manifest.engine](self.bundle.model_path, threads)
+        self._engine = ENGINES[self.bundle.manifest.engine](self.bundle, threads)
         self._try_out()
 
     def predict(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH) -> list[Prediction]:
@@ -83,8 +83,8 @@ class Classifier:
         return EncodedText(encoding.ids, bool(encoding.overflowing))
 
     def batch_logits(self, encoded: Sequence[EncodedText]) -> NDArray[np.float32]:
-        """Scores before the softmax, [texts, labels], for one batch, padded to its longest text."""
-        shape = (len(encoded), max(len(text.token_ids) for text in encoded))
+        """Scores before the softmax, [texts, labels], for one batch, padded to its longest text or the bucket above."""
+        shape = (len(encoded), self.padded_tokens(max(len(text.token_ids) for text in encoded)))
         input_ids = np.full(shape, self.bundle.manifest.pad_token_id, dtype=np.int64)
         attention_mask = np.zeros(shape, dtype=np.int64)
         for row, text in enumerate(encoded):
@@ -94,6 +94,10 @@ class Classifier:
         if not np.isfinite(logits).all():
             raise EngineError("the model answered with a score that is not a finite number")
         return logits
+
+    def padded_tokens(self, tokens: int) -> int:
+        """How many tokens are computed for the longest text of a batch, which has `tokens`."""
+        return next((bucket for bucket in self.bundle.manifest.token_buckets if bucket >= tokens), tokens)
 
     def describe(self, encoded: Sequence[EncodedText], logits: NDArray[np.float32]) -> list[Prediction]:
         """The predictions that `logits` [texts, labels] stand for."""
@@ -109,7 +113,7 @@ class Classifier:
 
     def _logits_in_batches(self, encoded: Sequence[EncodedText], batch_size: int) -> NDArray[np.float32]:
         logits = np.empty((len(encoded), len(self.bundle.manifest.labels)), dtype=np.float32)
-        for group in length_groups([len(text.token_ids) for text in encoded], batch_size):
+        for group in length_groups([self.padded_tokens(len(text.token_ids)) for text in encoded], batch_size):
             logits[group] = self.batch_logits([encoded[index] for index in group])
         return logits
 

@@ -23,3 +23,8 @@ class Overloaded(Exception):  # noqa: N818 - a refusal, not a fault
         super().__init__(message)
         self.reason = reason
         self.retry_after_s = retry_after_s
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's error, short enough to be read."""
+    return str(error).partition("\n")[0][:200]

@@ -53,7 +53,7 @@ def test_what_is_not_said_is_as_in_the_literature() -> None:
     asked = make_experiment({})
     assert (asked.model, asked.dataset.source) == ("distilbert-base-uncased", "ag_news")
     assert asked.methods == USUAL_METHODS
-    assert asked.artifacts == ARTIFACT_NAMES
+    assert asked.artifacts == ("onnx-fp32", "onnx-int8")
     assert (asked.training.epochs, asked.training.prompt.virtual_tokens, asked.training.lora.rank) == (5, 20, 8)
     assert asked.load.slo_p95_ms == 100
 
@@ -76,6 +76,7 @@ def test_methods_are_a_list_or_all(given_methods: Any, methods: tuple[str, ...])
 def test_artifacts_are_a_list_or_all() -> None:
     assert make_experiment({"artifacts": "onnx-int8"}).artifacts == ("onnx-int8",)
     assert make_experiment({"artifacts": "all"}).artifacts == ARTIFACT_NAMES
+    assert make_experiment({"artifacts": "fast"}).artifacts == ("onnx-int8", "openvino-bf16", "openvino-int8")
     assert make_experiment({"artifacts": "none"}).artifacts == ()
     assert make_experiment({"artifacts": []}).artifacts == ()
 
@@ -142,7 +143,7 @@ def test_all_mistakes_are_told_at_once_with_their_places() -> None:
     for part in (
         "modle: unknown field (did you mean 'model'?)",
         f"methods.1: unknown 'qlroa' (did you mean 'qlora'?); known: {', '.join(METHOD_NAMES)}",
-        "artifacts.0: unknown 'onnx-int9' (did you mean 'onnx-int8'?); known: onnx-fp32, onnx-int8",
+        f"artifacts.0: unknown 'onnx-int9' (did you mean 'onnx-int8'?); known: {', '.join(ARTIFACT_NAMES)}",
         "dataset.train_row: unknown field (did you mean 'train_rows'?)",
         "training.epochs: input should be greater than or equal to 1, got 0",
         "training.lora.rnak: unknown field (did you mean 'rank'?)",

@@ -64,8 +64,18 @@ class BuildFlags:
         "dataset.test_rows"
     )
     artifacts: Annotated[
-        str | None, Parameter(help="onnx-fp32, onnx-int8, a comma list, all, or none to train only.")
+        str | None,
+        Parameter(
+            help="A comma list ('deploycost artifacts' explains them), all or fast of those that this machine can "
+            "build, or none to train only. Default: onnx-fp32,onnx-int8."
+        ),
     ] = _flag("artifacts")
+    trim_vocabulary: Annotated[
+        bool | None, Parameter(help="Keep the embeddings of words that the training texts use only. Default: off.")
+    ] = _flag("export.trim_vocabulary")
+    accuracy_aware: Annotated[
+        bool | None, Parameter(help="Of openvino-int8: give operators back to fp32 until accuracy holds. Default: off.")
+    ] = _flag("export.accuracy_aware")
     epochs: Annotated[int | None, Parameter(help="Passes over the training rows. Default: 5.")] = _flag(
         "training.epochs"
     )
@@ -149,6 +159,20 @@ class BuildFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class ExportFlags:
+    """How far an artifact may stray; one of the price flags where there are any."""
+
+    max_accuracy_drop: Annotated[
+        float | None,
+        Parameter(
+            help="Accuracy that an artifact may give up, 0..1: refused where more is given up for sure, else flagged. "
+            "Default: 0.01."
+        ),
+    ] = _flag("quote.max_accuracy_drop")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class LoadFlags:
     """How a capacity is found."""
 
@@ -198,7 +222,7 @@ class PriceFlags:
     )
 
 
-def asked(run: Run, file: Path | None, *flags: BuildFlags | LoadFlags | PriceFlags | None) -> Experiment:
+def asked(run: Run, file: Path | None, *flags: BuildFlags | ExportFlags | LoadFlags | PriceFlags | None) -> Experiment:
     """The experiment that a command asks for: the file's, else the run's, else the default, with the flags over it.
 
     Raises:

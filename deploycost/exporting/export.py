@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from deploycost.dataset import LabelledTexts
 from deploycost.environment import machine_facts, now, usable_cores
 from deploycost.errors import NoAnswer, UserError
-from deploycost.experiment import ArtifactName
+from deploycost.experiment import ArtifactName, ExportSpec
+from deploycost.exporting import calibration
 from deploycost.exporting.artifacts import ARTIFACTS, Artifact
-from deploycost.exporting.graph import write_int8, write_onnx
+from deploycost.exporting.buckets import choose_buckets
+from deploycost.exporting.fidelity import accuracy_drop, calibration_error
+from deploycost.exporting.graph import write_onnx
+from deploycost.exporting.sharing import share_files
+from deploycost.exporting.vocabulary import Trimming, trim_vocabulary
+from deploycost.exporting.writers import ONNX_FILE, WRITERS, Source
 from deploycost.models.adapter_folder import load_merged, read_recipe
 from deploycost.models.base import find_base, load_tokenizer
+from deploycost.models.plain_attention import with_plain_attention
 from deploycost.models.scoring import compare, score
-from deploycost.records import ExportRecord, Parity, TuningRecord
+from deploycost.records import AccuracyDrop, ExportRecord, Parity, TuningRecord
 from deploycost.units import percent
 from serving.bundle import Bundle, Manifest, seal_bundle
 from serving.classifier import Classifier
 from serving.errors import BundleError, EngineError
 
-_MODEL_FILE, _TOKENIZER_FILE = "model.onnx", "tokenizer.json"
+_TOKENIZER_FILE = "tokenizer.json"
 NS_PER_S = 1_000_000_000
+# Of labels, and five times that of logits: what a smaller vocabulary may move beyond an artifact's own limits.
+_TRIMMED_ALLOWANCE = 0.05
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A tuned model ready to be written in any precision: its plain fp32 graph, its tokenizer, its own answers."""
+    """A tuned model ready to be written in any precision: its plain fp32 graph, its tokenizer, its own answers.
+
+    `network` is what the graph was written from, None for a model that came as a graph; `train` are the texts that
+    calibrated artifacts watch, None where there are none.
+    """
 
     tuning: TuningRecord
     graph_path: Path
@@ -41,10 +56,18 @@ class TrainedModel:
     test: LabelledTexts
     logits: NDArray[np.float32]
     merge_s: float
+    network: nn.Module | None = None
+    train: LabelledTexts | None = None
+    trimming: Trimming | None = None
 
 
 def open_trained(
-    tuning: TuningRecord, adapter_folder: Path, logits_path: Path, test: LabelledTexts, scratch: Path
+    tuning: TuningRecord,
+    adapter_folder: Path,
+    logits_path: Path,
+    test: LabelledTexts,
+    scratch: Path,
+    train: LabelledTexts | None = None,
 ) -> TrainedModel:
     """Merges the adapters on the dequantised base and writes the fp32 graph once into `scratch`.
 
@@ -55,17 +78,62 @@ def open_trained(
     recipe = read_recipe(adapter_folder)
     base = find_base(recipe.base_model)
     max_tokens = recipe.text_tokens(base, int(tuning.hyper_parameters["max_tokens"]))
-    graph_path = scratch / _MODEL_FILE
+    graph_path = scratch / ONNX_FILE
     logits = load_file(logits_path)["logits"]
     if len(logits) != len(test.texts):
         raise UserError(f"{logits_path} holds {len(logits)} rows, the test split {len(test.texts)}; build in a new run")
-    write_onnx(load_merged(adapter_folder), max_tokens, graph_path)
+    network = load_merged(adapter_folder)
+    write_onnx(with_plain_attention(network), max_tokens, graph_path)
     merge_s = (perf_counter_ns() - began_ns) / NS_PER_S
-    return TrainedModel(tuning, graph_path, load_tokenizer(base), max_tokens, test, logits, merge_s)
+    return TrainedModel(tuning, graph_path, load_tokenizer(base), max_tokens, test, logits, merge_s, network, train)
 
 
-def export(trained: TrainedModel, name: ArtifactName, folder: Path, fingerprint: str) -> ExportRecord:
+def with_trimmed_vocabulary(trained: TrainedModel) -> TrainedModel:
+    """The same model with the embeddings of its training texts' words only; its graph is written beside the other.
+
+    Raises:
+        UserError: it has no network or no training texts, or its vocabulary cannot be cut.
+    """
+    if trained.network is None or trained.train is None:
+        raise UserError(
+            "--trim-vocabulary cuts the network's embedding table to the words of the training texts, and this model "
+            "came without one of them; build without it"
+        )
+    began_ns = perf_counter_ns()
+    trimming = trim_vocabulary(trained.network, trained.tokenizer, trained.train.texts, trained.test.texts)
+    graph_path = trained.graph_path.with_name(f"trimmed-{ONNX_FILE}")
+    write_onnx(with_plain_attention(trimming.network), trained.max_tokens, graph_path)
+    return replace(
+        trained,
+        network=trimming.network,
+        tokenizer=trimming.tokenizer,
+        graph_path=graph_path,
+        trimming=trimming,
+        merge_s=trained.merge_s + (perf_counter_ns() - began_ns) / NS_PER_S,
+    )
+
+
+def export(
+    trained: TrainedModel,
+    name: ArtifactName,
+    folder: Path,
+    fingerprint: str,
+    wanted: ExportSpec | None = None,
+    *,
+    max_accuracy_drop: float = 0.01,
+    neighbours: Iterable[Path] = (),
+) -> ExportRecord:
     """Fills an existing empty folder with one sealed bundle, and judges it through the code that serves it.
+
+    Args:
+        trained: What to export.
+        name: As which artifact.
+        folder: Where to.
+        fingerprint: Of all that decides what comes of it.
+        wanted: How, where there is a choice.
+        max_accuracy_drop: Accuracy that may be given up: beyond it, the artifact is refused where the test rows are
+            evidence enough, and flagged in its record where they are not.
+        neighbours: Folders of bundles whose files may be shared.
 
     Returns:
         The record; the caller writes it, last.
@@ -73,12 +141,13 @@ def export(trained: TrainedModel, name: ArtifactName, folder: Path, fingerprint:
     Raises:
         NoAnswer: the bundle cannot be served, or strays from the trained model beyond its limits; with the figures.
     """
-    artifact = ARTIFACTS[name]
+    artifact, wanted = ARTIFACTS[name], wanted or ExportSpec()
     variant = f"{trained.tuning.slug}.{name}"
     began_ns = perf_counter_ns()
-    bundle = _write_bundle(trained, artifact, variant, folder)
+    source = source_of(trained, artifact, wanted, max_accuracy_drop)
+    bundle = write_bundle(trained, name, source, folder)
     export_s = trained.merge_s + (perf_counter_ns() - began_ns) / NS_PER_S
-    served, parity = _judge(trained, artifact, bundle)
+    served, parity, drop = _judge(trained, artifact, bundle, max_accuracy_drop)
     return ExportRecord(
         fingerprint=fingerprint,
         variant=variant,
@@ -94,33 +163,75 @@ def export(trained: TrainedModel, name: ArtifactName, folder: Path, fingerprint:
         mean_tokens=trained.tuning.mean_tokens,
         machine=machine_facts(),
         finished_at=now(),
+        calibration_error=calibration_error(trained.test.labels, served),
+        trained_calibration_error=calibration_error(trained.test.labels, trained.logits),
+        accuracy_drop=drop,
+        calibration=source.calibration.description if source.calibration is not None else "",
+        shared_bytes=share_files(bundle, neighbours),
+        vocabulary=None
+        if trained.trimming is None
+        else trained.trimming.record(trained.test.labels, trained.logits, served),
     )
 
 
-def _judge(trained: TrainedModel, artifact: Artifact, bundle: Bundle) -> tuple[NDArray[np.float32], Parity]:
-    """What the bundle answers to the test split, and how far that is from the trained model's answers."""
+def _token_buckets(trained: TrainedModel) -> tuple[int, ...]:
+    """The lengths that texts are padded to for an engine that wants few of them, set where the training texts are."""
+    drawn = trained.train and calibration.draw(trained.train, trained.tokenizer, trained.max_tokens)
+    lengths = [feed["input_ids"].shape[1] for feed in drawn.feeds()] if drawn else []
+    return choose_buckets(lengths, trained.max_tokens)
+
+
+def source_of(trained: TrainedModel, artifact: Artifact, wanted: ExportSpec, max_accuracy_drop: float) -> Source:
+    """What the artifact is written from; texts are drawn for one that is calibrated only."""
+    texts = trained.train if artifact.calibrated else None
+    fed = (trained.tokenizer, trained.max_tokens)
+    return Source(
+        graph_path=trained.graph_path,
+        network=trained.network,
+        max_tokens=trained.max_tokens,
+        calibration=None if texts is None else calibration.draw(texts, *fed),
+        validation=None if texts is None else calibration.draw_validation(texts, *fed),
+        spec=wanted,
+        max_accuracy_drop=max_accuracy_drop,
+    )
+
+
+def _judge(
+    trained: TrainedModel, artifact: Artifact, bundle: Bundle, max_accuracy_drop: float
+) -> tuple[NDArray[np.float32], Parity, AccuracyDrop]:
+    """What the bundle answers to the test split, how far that is from the trained model's answers, and what it costs.
+
+    Raises:
+        NoAnswer: it cannot be served, strays beyond its limits, or surely gives up more accuracy than it may.
+    """
     variant = bundle.manifest.variant
     try:
         served = Classifier(bundle, threads=len(usable_cores())).logits(trained.test.texts)
     except (BundleError, EngineError) as error:
         raise NoAnswer(f"refused {variant}: {error}; the trained model is kept") from None
+    # Words that no training text has are split otherwise by a smaller vocabulary, and so answered otherwise.
+    more = _TRIMMED_ALLOWANCE if trained.trimming is not None else 0.0
     parity = compare(
         trained.logits,
         served,
-        relative_error_limit=artifact.relative_error_limit,
-        agreement_limit=artifact.agreement_limit,
+        relative_error_limit=artifact.relative_error_limit + 5 * more,
+        agreement_limit=artifact.agreement_limit - more,
     )
     if not parity.ok:
         raise NoAnswer(f"refused {variant}: {_strayed(parity)}; the trained model is kept")
-    return served, parity
+    drop = accuracy_drop(trained.test.labels, trained.logits, served, max_accuracy_drop)
+    if drop.refused:
+        raise NoAnswer(f"refused {variant}: {_dropped(drop)}; the trained model is kept")
+    return served, parity, drop
 
 
-def _write_bundle(trained: TrainedModel, artifact: Artifact, variant: str, folder: Path) -> Bundle:
-    model_path = folder / _MODEL_FILE
-    if artifact.precision == "int8":
-        write_int8(trained.graph_path, model_path)
-    else:
-        model_path.write_bytes(trained.graph_path.read_bytes())
+def write_bundle(trained: TrainedModel, name: ArtifactName, source: Source, folder: Path) -> Bundle:
+    """The sealed bundle of one artifact; `NoAnswer` where the model does not lend itself to it."""
+    artifact, (model_file, write) = ARTIFACTS[name], WRITERS[name]
+    try:
+        write(source, folder / model_file)
+    except NoAnswer as answer:
+        raise NoAnswer(f"refused {trained.tuning.slug}.{name}: {answer}") from None
     tokenizer = trained.tokenizer.backend_tokenizer
     # The endpoint truncates and pads by the bundle's own figures.
     tokenizer.no_truncation()
@@ -130,14 +241,16 @@ def _write_bundle(trained: TrainedModel, artifact: Artifact, variant: str, folde
     return seal_bundle(
         folder,
         Manifest(
-            variant=variant,
+            variant=f"{trained.tuning.slug}.{name}",
             labels=trained.tuning.label_names,
             engine=artifact.engine,
             precision=artifact.precision,
-            model_file=_MODEL_FILE,
+            model_file=model_file,
             tokenizer_file=_TOKENIZER_FILE,
             max_tokens=trained.max_tokens,
             pad_token_id=pad if isinstance(pad, int) else 0,
+            token_buckets=_token_buckets(trained) if artifact.engine == "openvino" else (),
+            device=artifact.device,
             provenance={
                 "base_model": trained.tuning.base_model,
                 "method": trained.tuning.method,
@@ -153,4 +266,11 @@ def _strayed(parity: Parity) -> str:
         f"its logits are {parity.relative_error:.3g} of their spread away from the trained model's "
         f"(limit {parity.relative_error_limit:g}) and it names the same label for {percent(parity.agreement_ratio)} "
         f"of the test texts (limit {percent(parity.agreement_limit)})"
+    )
+
+
+def _dropped(drop: AccuracyDrop) -> str:
+    return (
+        f"it gives up {100 * drop.value:.2f} points of accuracy (at least {100 * drop.low:.2f} with 95 % confidence), "
+        f"more than the {100 * drop.limit:g} of --max-accuracy-drop"
     )

@@ -15,10 +15,18 @@ from rich.table import Table
 from rich.text import Text
 
 from deploycost.records import LoadRecord, ProfileRecord, TuningRecord, Variant
-from deploycost.reporting import evidence_grids, grids, method_grids, profile_grids, rank_grids, training_grids
+from deploycost.reporting import (
+    artifact_grids,
+    evidence_grids,
+    grids,
+    method_grids,
+    profile_grids,
+    rank_grids,
+    training_grids,
+)
 from deploycost.reporting.answer import Answer, answer, method_answer
 from deploycost.reporting.grid import Grid
-from deploycost.verdicts import MethodAdvice, MethodFacts, QuoteSheet, Recommendation, Return
+from deploycost.verdicts import ArtifactFacts, MethodAdvice, MethodFacts, QuoteSheet, Recommendation, Return
 
 DEFAULT_WIDTH = 80
 _GAP = 2
@@ -72,6 +80,16 @@ def training_tables(
 def artifacts_table(variants: Sequence[Variant], width: int = DEFAULT_WIDTH) -> Table:
     """Each artifact: accuracy, parity, size, capacity, latency, memory, certificate."""
     return draw(grids.artifacts(variants), width)
+
+
+def artifact_facts_table(facts: Sequence[ArtifactFacts], width: int = DEFAULT_WIDTH) -> Table:
+    """Every artifact there is, what it takes, and whether this machine can build and serve it."""
+    return draw(artifact_grids.facts(facts), width)
+
+
+def fidelity_table(variants: Sequence[Variant], width: int = DEFAULT_WIDTH) -> Table:
+    """What serving a model as each artifact did to its answers."""
+    return draw(artifact_grids.fidelity(variants), width)
 
 
 def load_curve_table(load: LoadRecord, width: int = DEFAULT_WIDTH) -> Table:

@@ -19,7 +19,8 @@ def opened(tuned: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
             made = tuned(family, method)
             logits_path: Path = made.folder / "trained_logits.safetensors"
             scratch = tmp_path_factory.mktemp(f"{family}-{method}-graph")
-            done[family, method] = open_trained(made.record, made.folder, logits_path, made.dataset.test, scratch)
+            texts = made.dataset
+            done[family, method] = open_trained(made.record, made.folder, logits_path, texts.test, scratch, texts.train)
         return done[family, method]
 
     return get

@@ -249,8 +249,8 @@ def served_aside() -> Callable[..., AbstractContextManager[httpx.Client]]:
 class BrakedEngine:
     """The real engine, which waits while `released` is clear and fails while `broken` is set."""
 
-    def __init__(self, model_path: Path, threads: int) -> None:
-        self._engine = OnnxRuntimeEngine(model_path, threads)
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        self._engine = OnnxRuntimeEngine(bundle, threads)
         self.released = threading.Event()
         self.released.set()
         self.entered = threading.Semaphore(0)
@@ -272,8 +272,8 @@ def braked(shared_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> tuple[Clas
     """A classifier and the brake of its engine, whose count of batches starts at zero."""
     engines: list[BrakedEngine] = []
 
-    def load(model_path: Path, threads: int) -> BrakedEngine:
-        engines.append(BrakedEngine(model_path, threads))
+    def load(bundle: Bundle, threads: int) -> BrakedEngine:
+        engines.append(BrakedEngine(bundle, threads))
         return engines[-1]
 
     monkeypatch.setitem(serving.engines.ENGINES, "onnxruntime", load)  # pyright: ignore[reportArgumentType]
