@@ -94,6 +94,9 @@ class Connection:
         self._transport = transport  # pyright: ignore[reportAttributeAccessIssue] - a TCP server makes no other
         self._server.connections.add(self)
         if len(self._server.connections) > self._limits.max_connections:
+            # It is about to send, and would lose the answer if it were closed on at once; a flood that does not read
+            # it is not waited for.
+            self._reading = len(self._server.connections) <= 2 * self._limits.max_connections
             self._cut(Refusal(503, "too many connections; try again shortly", ((b"retry-after", b"1"),)))
 
     def data_received(self, data: bytes) -> None:
