@@ -102,6 +102,11 @@ class RunningServer:
     ) -> None:
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        """Of the root of its process tree."""
+        return self._child.pid
+
     def memory_bytes(self) -> int:
         """Proportional set size of the whole tree. `LoadTestFailed` where it is gone."""
         sample = sample_tree(self._child.pid)

@@ -1,7 +1,6 @@
 """Our server where requests do not wait for answers: near its capacity, far beyond it, and after that.
 
-Near it, the wait that no server can take away is computed too: requests served one after the other as they come, in the
-bare model's times, with nothing lost between two of them.
+Near it, the waits that no server can take away are computed too, see `benchmarks.queue_bounds`.
 """
 
 from __future__ import annotations
@@ -9,14 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import cycle, pairwise
 from statistics import fmean
 from typing import Any
 
 from benchmarks.contenders import RunningServer
 from benchmarks.instruments import Generator, RawLoop
 from benchmarks.load_generator import OpenLoad
-from loadtests.arrivals import NS_PER_S, arrival_offsets_ns
+from benchmarks.queue_bounds import ideal_latencies_s, least_p95_s
+from deploycost.errors import LoadTestFailed
 
 SHARE_OF_CAPACITY = 0.7
 TIMES_CAPACITY = 5
@@ -33,7 +32,12 @@ _IN_A_ROW = 5
 
 @dataclass(frozen=True)
 class NearCapacity:
-    """Poisson arrivals at a share of capacity. `ideal_p95_ms` is of the queue that loses nothing."""
+    """Poisson arrivals at a share of capacity.
+
+    `ideal_p95_ms` is of the queue that takes requests in turn and loses nothing, `least_p95_ms` of whatever schedule
+    answers 95 % soonest; both for the same arrivals, the first in the bare model's times, the second in those of a
+    model that needs as much less for each text as the server's capacity is above the bare model's rate.
+    """
 
     rate_rps: float
     arrivals: int
@@ -42,6 +46,7 @@ class NearCapacity:
     p50_ms: float
     p95_ms: float
     ideal_p95_ms: float
+    least_p95_ms: float
     late_p99_ms: float
 
 
@@ -67,33 +72,29 @@ def measure_near_capacity(
     server: RunningServer, generator: Generator, raw: RawLoop, seconds: float, say: Callable[[str], None]
 ) -> NearCapacity:
     """`LoadTestFailed` where the server fails."""
-    service_s = raw.times_s()
-    rate_rps = SHARE_OF_CAPACITY * _capacity_rps(server, generator)
+    service_s, capacity_rps = raw.times_s(), _capacity_rps(server, generator)
+    rate_rps = SHARE_OF_CAPACITY * capacity_rps
     say(f"open loop at {rate_rps:.0f} arrivals/s for {seconds:g} s")
     told = generator.open(OpenLoad(server.port, "text", rate_rps, seconds, _SEED))
     latencies_s = [latency_s for _, latency_s in told["answers_s"]]
+    if not latencies_s:
+        raise LoadTestFailed(
+            f"the server answered none of {told['due']} requests near its capacity: {told['statuses']}"
+        )
     service_s = [fmean(pair) for pair in zip(service_s, raw.times_s(), strict=True)]
+    mean_s = fmean(service_s)
+    shortened_s = [each_s / max(1.0, capacity_rps * mean_s) for each_s in service_s]
     return NearCapacity(
         rate_rps=rate_rps,
         arrivals=told["due"],
         statuses=told["statuses"],
-        mean_service_ms=1000 * fmean(service_s),
+        mean_service_ms=1000 * mean_s,
         p50_ms=1000 * _quantile(latencies_s, 0.5),
         p95_ms=1000 * _quantile(latencies_s, 0.95),
-        ideal_p95_ms=1000 * _quantile(ideal_latencies_s(service_s, rate_rps, seconds), 0.95),
+        ideal_p95_ms=1000 * _quantile(ideal_latencies_s(service_s, rate_rps, seconds, _SEED), 0.95),
+        least_p95_ms=1000 * least_p95_s(shortened_s, rate_rps, seconds, _SEED),
         late_p99_ms=1000 * told["late_p99_s"],
     )
-
-
-def ideal_latencies_s(service_s: Sequence[float], rate_rps: float, seconds: float) -> list[float]:
-    """Of the same arrivals, served one after the other in these times: w' = max(0, w + s - gap) (Lindley, 1952)."""
-    offsets_ns = arrival_offsets_ns("poisson", rate_rps, seconds, _SEED)
-    gaps_s = [(after - before) / NS_PER_S for before, after in pairwise(offsets_ns)]
-    wait_s, latencies_s = 0.0, []
-    for alone_s, gap_s in zip(cycle(service_s), [*gaps_s, 0.0], strict=False):
-        latencies_s.append(wait_s + alone_s)
-        wait_s = max(0.0, wait_s + alone_s - gap_s)
-    return latencies_s
 
 
 def measure_overload(

@@ -28,7 +28,7 @@ from benchmarks.instruments import Generator, RawLoop, running_generator, runnin
 from benchmarks.peers_environment import cache_folder, peers_python
 from benchmarks.pressure import NearCapacity, Overload, measure_near_capacity, measure_overload
 from benchmarks.serving_report import Findings, page, show, verdicts
-from benchmarks.subject import build_bundle, checked_bundle, write_texts, write_torch_model
+from benchmarks.subject import SHAPES, build_bundle, checked_bundle, write_texts, write_torch_model
 from deploycost.benchmarking.cores import plan_cores
 from deploycost.environment import machine_facts, now
 from deploycost.errors import DeploycostError, UserError, unknown_name
@@ -94,14 +94,16 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--dataset", default="demo", help="hub id, folder or file of the texts, or demo (default)")
     add("--bundle", type=Path, help="folder of an int8 ONNX bundle (default: one built from the demo texts)")
+    add("--shape", choices=SHAPES, default=SHAPES[0], help="of the encoder in that one (default: %(default)s)")
     add("--servers", default="all", help=f"a comma list, with {OURS} (default: all)")
     add("--rounds", type=int, help=f"of closed loops; fewer than 6 have no interval (default: {FULL.rounds})")
+    add("--starts", type=int, help=f"of each server, for start-up and memory (default: {FULL.starts})")
     add("--overload-seconds", type=float, help=f"of the flood (default: {FULL.overload_seconds:g})")
     add("--peers-venv", type=Path, help="environment of the other servers (default: in the user's cache)")
     add("--quick", action="store_true", help="everything once and in short: its figures mean nothing")
     add("--page", type=Path, metavar="FILE", help="write the tables to a page in Markdown, too")
     asked = parser.parse_args()
-    for name in ("rounds", "overload_seconds"):
+    for name in ("rounds", "starts", "overload_seconds"):
         value = getattr(asked, name)
         if value is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} {value:g}: expected 1 or more")
@@ -113,7 +115,7 @@ def _extent(asked: argparse.Namespace) -> Extent:
     return Extent(
         texts=base.texts,
         rounds=asked.rounds or base.rounds,
-        starts=base.starts,
+        starts=asked.starts or base.starts,
         open_seconds=base.open_seconds,
         overload_seconds=asked.overload_seconds or base.overload_seconds,
     )
@@ -138,7 +140,7 @@ def _measure(asked: argparse.Namespace, say: Say) -> Findings:
     with TemporaryDirectory() as scratch:
         texts_path, torch_model = Path(scratch) / "texts.jsonl", Path(scratch) / "torch"
         texts = write_texts(asked.dataset, extent.texts, texts_path)
-        bundle = build_bundle(say) if asked.bundle is None else checked_bundle(asked.bundle)
+        bundle = build_bundle(say, asked.shape) if asked.bundle is None else checked_bundle(asked.bundle)
         in_torch = any(contender.serves == "torch" for contender in contenders)
         trained = write_torch_model(bundle, torch_model) if in_torch else None
         others = len(contenders) > 1

@@ -15,10 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from serving.limits import DEFAULT_BATCH, DEFAULT_DEADLINE_MS, LONGEST_DEADLINE_MS
+from serving.errors import BundleError, ConfigurationError
+from serving.limits import LONGEST_DEADLINE_MS, Limits
 from serving.process import StopSignal
 
 _LONGEST_WINDOW_MS: Final = 1000
+# The limits that are counts, and what their options tell of them.
+_COUNTS: Final = {
+    "max_batch": "most texts computed together",
+    "max_queue": "most texts that wait, of all requests together",
+    "max_texts": "most texts in one request",
+    "max_text_chars": "most characters in one text",
+    "max_body_bytes": "most bytes in one request",
+    "max_connections": "most connections at a time",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,21 +54,17 @@ def _serve(listener: socket.socket, options: argparse.Namespace, stop: StopSigna
     """Load the bundle, listen, say so, and answer until stopped."""
     # Here, and not above: a wrong argument or a taken port is told before anything heavy is imported.
     from serving.classifier import Classifier
-    from serving.errors import BundleError, ConfigurationError
     from serving.http import Endpoint
-    from serving.limits import Limits
     from serving.process import run
     from serving.security import read_keys, tls_context
 
     try:
+        limits = _limits(options)
         tls = tls_context(options.tls_cert, options.tls_key)
         keys = read_keys(options.api_key_file) if options.api_key_file else None
         classifier = Classifier(options.bundle, threads=options.threads)
     except (BundleError, ConfigurationError) as error:
         return _refuse(str(error))
-    limits = Limits(
-        max_batch=options.max_batch, batch_window_ms=options.batch_window_ms, deadline_ms=options.deadline_ms
-    )
     host, port = listener.getsockname()[:2]
     variant = classifier.bundle.manifest.variant
     line = {"event": "listening", "host": host, "port": port, "pid": os.getpid(), "variant": variant}
@@ -67,6 +73,15 @@ def _serve(listener: socket.socket, options: argparse.Namespace, stop: StopSigna
     except OSError as error:
         return _refuse(_why_unbound(options.host, options.port, error))
     return 0
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    """The limits that were asked for; `ConfigurationError` where they contradict one another."""
+    asked = {name: getattr(options, name) for name in (*_COUNTS, "batch_window_ms", "deadline_ms")}
+    try:
+        return Limits(**asked)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -110,24 +125,27 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=_port, default=8000, help="0 takes a free one (default: %(default)s)")
     add("--threads", type=_count, default=1, metavar="N", help="cores one engine may use (default: %(default)s)")
     add("--workers", type=_workers, default=1, metavar="N", help="processes that answer (default: %(default)s)")
-    add(
-        "--max-batch",
-        type=_count,
-        default=DEFAULT_BATCH,
-        metavar="N",
-        help="most texts computed together (default: %(default)s)",
-    )
+    defaults = Limits()
+    for name, told in _COUNTS.items():
+        default = getattr(defaults, name)
+        add(
+            f"--{name.replace('_', '-')}",
+            type=_count,
+            default=default,
+            metavar="N",
+            help=f"{told} (default: {default})",
+        )
     add(
         "--batch-window-ms",
         type=_window,
-        default=0.0,
+        default=defaults.batch_window_ms,
         metavar="MS",
         help="how long texts that have company wait for more of it (default: %(default)g)",
     )
     add(
         "--deadline-ms",
         type=_deadline,
-        default=DEFAULT_DEADLINE_MS,
+        default=defaults.deadline_ms,
         metavar="MS",
         help="how long a request without X-Deadline-Ms may wait for its turn (default: %(default)s)",
     )

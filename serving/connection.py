@@ -94,6 +94,9 @@ class Connection:
         self._transport = transport  # pyright: ignore[reportAttributeAccessIssue] - a TCP server makes no other
         self._server.connections.add(self)
         if len(self._server.connections) > self._limits.max_connections:
+            # It is about to send, and would lose the answer if it were closed on at once; a flood that does not read
+            # it is not waited for.
+            self._reading = len(self._server.connections) <= 2 * self._limits.max_connections
             self._cut(Refusal(503, "too many connections; try again shortly", ((b"retry-after", b"1"),)))
 
     def data_received(self, data: bytes) -> None:
@@ -186,8 +189,9 @@ class Connection:
         self._url.append(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A whole header."""
-        self._headers[name.lower()] = value
+        """A whole header; what follows the body under that name is not one, and must not pass for one."""
+        if self._in_head:
+            self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """The head is whole: refuse what can be refused already, and ask for the body where the client waits to be."""
@@ -200,8 +204,10 @@ class Connection:
         if head_bytes > self._limits.max_head_bytes:
             self._cut(self._too_long_a_head())
             return
-        path = b"".join(self._url).partition(b"?")[0].decode("latin-1")
-        self._head = Request(self._parser.get_method().decode("latin-1"), path, self._headers)
+        self._head = Request(self._parser.get_method().decode("latin-1"), _path(b"".join(self._url)), self._headers)
+        if self._headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            self._cut(Refusal(400, "of transfer encodings only chunked is understood"))
+            return
         declared = whole_number(self._headers.get(b"content-length", b"0"))
         if declared is None or declared > self._limits.max_body_bytes:
             self._cut(self._too_large())
@@ -321,3 +327,11 @@ class Connection:
     def _too_large(self) -> Refusal:
         sentence = f"the body is larger than {self._limits.max_body_bytes} bytes; send fewer or shorter texts"
         return Refusal(413, sentence)
+
+
+def _path(target: bytes) -> str:
+    """The path of what a request line names: a path, or as proxies have it a whole address."""
+    path = target.partition(b"?")[0]
+    if path.lower().startswith((b"http://", b"https://")):
+        path = b"/" + path.split(b"/", 3)[3] if path.count(b"/") > 2 else b"/"
+    return path.decode("latin-1")

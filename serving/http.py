@@ -222,7 +222,7 @@ class Endpoint:
                     _at_once(lambda: v2.ModelReady(self._name, bool(self._ready()))),
                     open=True,
                 ),
-                _Route(Operation("POST", f"{path}/infer", *infer[:3], (*refusals, 404)), self._infer),
+                _Route(Operation("POST", f"{path}/infer", *infer[:3], (*refusals, 404), binary=True), self._infer),
             ]
         return routes
 

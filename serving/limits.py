@@ -40,4 +40,7 @@ class Limits:
         if min(*counts, self.deadline_ms, self.max_connections) < 1:
             raise ValueError(f"limits start at 1, got {self}")
         if self.max_queue < self.max_texts:
-            raise ValueError(f"max_queue {self.max_queue} could never take a request of max_texts {self.max_texts}")
+            raise ValueError(
+                f"max_queue {self.max_queue} could never take a request of max_texts {self.max_texts}; raise the one "
+                "or lower the other"
+            )

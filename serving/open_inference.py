@@ -22,15 +22,22 @@ VERSION: Final = "1"
 _OCTETS: Final = b"application/octet-stream"
 
 Parameters = dict[str, str | float | bool | None]
-Shape = Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1)]
+Shape = Annotated[
+    list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1, extra_json_schema={"maxItems": 2})
+]
+
+
+def _only(value: str) -> msgspec.Meta:
+    """What the document says of a field that takes one value; others are refused with a sentence of its own."""
+    return msgspec.Meta(extra_json_schema={"const": value})
 
 
 class InputTensor(msgspec.Struct):
     """An input; its texts are in `data`, or behind the JSON, `binary_data_size` bytes of them."""
 
-    name: str
+    name: Annotated[str, _only(INPUT)]
     shape: Shape
-    datatype: str
+    datatype: Annotated[str, _only("BYTES")]
     data: list[str | list[str]] | msgspec.UnsetType = msgspec.UNSET
     parameters: Parameters = {}
 
@@ -45,7 +52,7 @@ class RequestedOutput(msgspec.Struct):
 class InferRequest(msgspec.Struct):
     """Body of `infer`. `timeout` among the parameters is the deadline, in microseconds, as Triton has it."""
 
-    inputs: list[InputTensor]
+    inputs: Annotated[list[InputTensor], msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": 1})]
     id: str | msgspec.UnsetType = msgspec.UNSET
     parameters: Parameters = {}
     outputs: list[RequestedOutput] = []
@@ -155,6 +162,8 @@ def parse(body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferRequest, li
         raise Refusal(400, "the request is not UTF-8; send JSON in UTF-8") from None
     except msgspec.DecodeError as error:  # ValidationError is one
         raise Refusal(400, f"the inference request cannot be read: {str(error)[:200]}") from None
+    except RecursionError:
+        raise Refusal(400, "the inference request is nested too deeply") from None
     if [tensor.name for tensor in asked.inputs] != [INPUT]:
         names = ", ".join(repr(tensor.name[:50]) for tensor in asked.inputs[:5]) or "none"
         raise Refusal(400, f"unexpected inference inputs {names}; expected one, {INPUT!r}")

@@ -10,6 +10,7 @@ from serving.messages import ErrorBody
 
 JSON: Final = "application/json"
 _TEXT: Final = "text/plain"
+_OCTETS: Final = "application/octet-stream"
 _REF: Final = "#/components/schemas/{name}"
 _MEANINGS: Final = {
     400: "not a request that can be read",
@@ -28,7 +29,10 @@ _ANYWHERE: Final = (400, 408, 413, 431, 500, 503)
 
 
 class Operation(NamedTuple):
-    """One method on one path. `answers` are the types that a 200 may have: `str` is text, `dict` any JSON."""
+    """One method on one path. `answers` are the types that a 200 may have: `str` is text, `dict` any JSON.
+
+    `binary` says that bytes may follow the JSON, in the request and in the answer.
+    """
 
     method: str
     path: str
@@ -36,6 +40,7 @@ class Operation(NamedTuple):
     request: type | None
     answers: tuple[type, ...]
     refusals: tuple[int, ...] = ()
+    binary: bool = False
 
 
 def document(
@@ -70,7 +75,7 @@ def _operation(operation: Operation, schemas: dict[type, Any], model: str, needs
         "summary": operation.summary,
         "operationId": _identifier(operation),
         "responses": {
-            "200": {"description": operation.summary, "content": {media: {"schema": schema}}},
+            "200": {"description": operation.summary, "content": {media: {"schema": schema}, **_behind(operation)}},
             **{str(code): _refusal(code, schemas[ErrorBody]) for code in refusals},
         },
     }
@@ -78,13 +83,19 @@ def _operation(operation: Operation, schemas: dict[type, Any], model: str, needs
     parameters = [parameter for parameter in parameters if "{" + parameter["name"] + "}" in operation.path]
     if operation.request is not None:
         parameters.append(_deadline_header())
-        body = {JSON: {"schema": schemas[operation.request]}}
+        parameters += [_json_length_header()] if operation.binary else []
+        body = {JSON: {"schema": schemas[operation.request]}, **_behind(operation)}
         described["requestBody"] = {"required": True, "content": body}
     if parameters:
         described["parameters"] = parameters
     if needs_key:
         described["security"] = [{"bearer": []}, {"header": []}]
     return described
+
+
+def _behind(operation: Operation) -> dict[str, Any]:
+    """How a body is described that goes on behind its JSON."""
+    return {_OCTETS: {"schema": {"type": "string", "format": "binary"}}} if operation.binary else {}
 
 
 def _identifier(operation: Operation) -> str:
@@ -108,6 +119,13 @@ def _deadline_header() -> dict[str, Any]:
     described = "Milliseconds from now in which the answer is of use; it is refused at once where they cannot do."
     schema = {"type": "integer", "minimum": 1, "maximum": LONGEST_DEADLINE_MS}
     return {"name": "X-Deadline-Ms", "in": "header", "required": False, "description": described, "schema": schema}
+
+
+def _json_length_header() -> dict[str, Any]:
+    described = "Where the JSON of the body ends and the bytes of its tensors begin; without it all of it is JSON."
+    schema = {"type": "integer", "minimum": 0}
+    name = "Inference-Header-Content-Length"
+    return {"name": name, "in": "header", "required": False, "description": described, "schema": schema}
 
 
 def _api_key_header() -> dict[str, Any]:

@@ -49,6 +49,8 @@ def parse(body: bytes) -> PredictRequest:
         raise Refusal(400, "the body is not UTF-8; send JSON in UTF-8") from None
     except msgspec.DecodeError as error:
         raise Refusal(400, f"the body is not valid JSON: {str(error)[:200]}; {_EXPECTED}") from None
+    except RecursionError:
+        raise Refusal(400, f"the body is nested too deeply; {_EXPECTED}") from None
     if asked.text is not msgspec.UNSET and asked.texts is not msgspec.UNSET:
         raise Refusal(422, f"the body names both text and texts; {_EXPECTED}")
     return asked

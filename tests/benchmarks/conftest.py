@@ -7,6 +7,7 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 from serving.bundle import Manifest, seal_bundle
 
@@ -21,6 +22,8 @@ def served_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write_model(folder / "model.onnx")
     tokenizer = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
+    # An empty text must be an input too; the endpoint serves no tokenizer that would make nothing of it.
+    tokenizer.post_processor = TemplateProcessing(single="[UNK] $A", special_tokens=[("[UNK]", 1)])
     tokenizer.save(str(folder / "tokenizer.json"))
     told = {"variant": "by-hand.onnx-int8", "engine": "onnxruntime", "precision": "int8"}
     seal_bundle(folder, Manifest(labels=("yes", "no"), max_tokens=64, pad_token_id=0, **told))  # pyright: ignore

@@ -16,9 +16,8 @@ from benchmarks.closed_rounds import ClosedRounds
 from benchmarks.contenders import OURS
 from benchmarks.http_channel import requests_of
 from benchmarks.instruments import Turn
-from benchmarks.pressure import ideal_latencies_s, recovery_s
+from benchmarks.pressure import recovery_s
 from deploycost.benchmarking.cores import CorePlan
-from loadtests.arrivals import arrival_offsets_ns
 
 REPOSITORY = Path(serving.__file__).parents[1]
 TWO_CORES = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
@@ -35,17 +34,6 @@ def test_a_ratio_is_to_the_loops_on_either_side_and_a_lead_within_its_round() ->
     assert (closest[0], closest[1]["value"]) == ("other", pytest.approx(1.25))  # of 1.5, 1.1 and 1.25
     rounds.failures["other"] = "died"
     assert rounds.lead(8) is None
-
-
-def test_the_ideal_queue_by_hand() -> None:
-    # So slow a service that every request but the first waits for all before it.
-    offsets_ns = arrival_offsets_ns("poisson", 3.0, 1.0, seed=7)
-    latencies_s = ideal_latencies_s([10.0, 20.0], rate_rps=3.0, seconds=1.0)
-    pairs = zip(offsets_ns, latencies_s, strict=True)
-    ends_s = [(offset_ns - offsets_ns[0]) / 1e9 + latency_s for offset_ns, latency_s in pairs]
-    assert ends_s == pytest.approx([10.0, 30.0, 40.0])
-    # And so fast a one that nobody waits.
-    assert ideal_latencies_s([1e-12], rate_rps=3.0, seconds=1.0) == pytest.approx([1e-12] * 3)
 
 
 def test_recovered_is_who_answers_normally_five_times_in_a_row() -> None:
@@ -98,7 +86,9 @@ def test_one_core_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 @pytest.mark.skipif(not TWO_CORES, reason="needs two cores")
 def test_all_of_it_in_short(served_bundle: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    done = _start(served_bundle, "--page", str(page)).communicate(timeout=120)[0]
+    process = _start(served_bundle, "--page", str(page))
+    done, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
     told = json.loads(done.splitlines()[-1])
     assert len(told["targets"]) == 8
     assert {turn["connections"] for turn in told["found"]["rounds"]["turns"]} == {1, 8, 32}
@@ -129,5 +119,5 @@ def test_an_interrupted_one_leaves_nothing_behind(served_bundle: Path) -> None:
 def _start(bundle: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "benchmarks.serving", "--quick", "--servers", OURS, "--bundle", str(bundle)]
     return subprocess.Popen(
-        [*command, *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*command, *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

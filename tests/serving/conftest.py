@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -32,6 +33,9 @@ from serving.classifier import Classifier
 from serving.engines import OnnxRuntimeEngine
 from serving.http import Endpoint
 from serving.server import HttpServer
+
+# `pytest --hypothesis-profile=long`: fuzzing for an hour rather than for seconds.
+settings.register_profile("long", max_examples=5000, deadline=None, print_blob=True)
 
 LABELS = ("red", "green", "blue")
 MAX_TOKENS = 8

@@ -194,6 +194,9 @@ def test_connections_are_counted(classifier: Classifier, served_aside: Any) -> N
             second.sendall(WHOLE)
             assert one_answer(second).startswith(b"HTTP/1.1 200")
             with socket.create_connection(address) as third:
+                for piece in WHOLE[:40], WHOLE[40:]:  # sent after it was refused: the refusal must not be lost with it
+                    time.sleep(0.1)
+                    third.sendall(piece)
                 answer = until_closed(third)
             assert answer.startswith(b"HTTP/1.1 503")
             assert b"retry-after: 1" in answer

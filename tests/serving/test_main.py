@@ -222,6 +222,26 @@ def test_arguments_that_are_wrong(arguments: tuple[str, ...], sentence: str) -> 
     assert "Traceback" not in completed.stderr
 
 
+def test_limits_that_contradict_one_another(shared_bundle: Bundle) -> None:
+    line = one_line(python("-m", "serving", "--bundle", str(shared_bundle.folder), "--max-queue", "9"))
+    assert line.startswith("error: max_queue 9 could never take a request of max_texts 256; raise")
+
+
+def test_limits_are_as_asked(start_server: Any, shared_bundle: Bundle) -> None:
+    limits = ("--max-texts", "2", "--max-text-chars", "9", "--max-body-bytes", "90")
+    with (
+        start_server(shared_bundle.folder, *limits) as running,
+        httpx.Client(base_url=running.url, trust_env=False) as client,
+    ):
+        bodies = [{"texts": ["red"] * 3}, {"text": "red " * 3}, {"texts": ["x" * 40] * 2}, {"text": "red"}]
+        told = [client.post("/predict", json=body) for body in bodies]
+        assert [answer.status_code for answer in told] == [413, 413, 413, 200]
+        sentences = [answer.json()["error"] for answer in told[:3]]
+        assert "send at most 2" in sentences[0]
+        assert "send at most 9" in sentences[1]
+        assert "larger than 90 bytes" in sentences[2]
+
+
 def test_no_training_framework_in_the_process(shared_bundle: Bundle) -> None:
     program = (
         "import json, sys; import serving.__main__, serving.http, serving.server;"
