@@ -98,9 +98,8 @@ def add_prices(
         show_json({"added": asdict(added)})
         return 0
     what = f"{added.discounts} discounts" if added.discounts else f"{added.offers} prices"
-    say(
-        f"{added.name}: {what} {'replaced' if added.replaced else 'added'}; 'deploycost prices remove {added.name}' ends"
-    )
+    done = "replaced" if added.replaced else "added"
+    say(f"{added.name}: {what} {done}; 'deploycost prices remove {added.name}' takes them out")
     return 0
 
 

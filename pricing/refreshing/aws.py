@@ -90,11 +90,11 @@ def _read_offer_file(chunks: Iterable[bytes], region: str, families: set[str]) -
 
     machines: dict[str, _Machine] = {}
     products, on_demand, reserved = ijson.sendable_list(), ijson.sendable_list(), ijson.sendable_list()
-    parsers = (
+    parsers = [
         ijson.kvitems_coro(products, "products"),
         ijson.kvitems_coro(on_demand, "terms.OnDemand"),
         ijson.kvitems_coro(reserved, "terms.Reserved"),
-    )
+    ]
     try:
         for chunk in chunks:
             for parser in parsers:

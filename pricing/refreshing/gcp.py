@@ -77,7 +77,9 @@ def gcp_machines(region: str, usd: Parts, known: Known, machines: Machines, toda
         raise no_such_region("gcp", region)
     offers, left_out = [], set()
     for template in known.by_type.values():
-        totals = {option: _total(template, option, usd) for option in _OPTIONS.values()}
+        totals: dict[PurchaseOption, Decimal | None] = {
+            option: _total(template, option, usd) for option in _OPTIONS.values()
+        }
         if not any(totals.values()):
             left_out.add(template.instance_type)
         offers += [
