@@ -14,6 +14,22 @@ _RANGE_US = (1, 3_600_000_000, 3)
 
 
 @dataclass(frozen=True)
+class Slice:
+    """One of the equal parts in time of a measured window, by when requests were due. `latency` is as a result's."""
+
+    requests: int
+    late: int
+    failed: int
+    latency: str
+
+    @property
+    def median_ms(self) -> float | None:
+        """Median latency, None where nothing was answered."""
+        histogram = merged([self.latency])
+        return quantile_ms(histogram, 0.5) if histogram.get_total_count() else None
+
+
+@dataclass(frozen=True)
 class ProbeResult:
     """Counts and timings of the requests that were due in the measured window.
 
@@ -21,8 +37,8 @@ class ProbeResult:
     `requests` = answered + failed. Latency runs from the moment a request was due, service time from the moment it
     was sent, dispatch delay is the difference; each is an HDR histogram of microseconds, encoded as text; failed
     requests are in none. `achieved_rps` counts the answers that came within `window_s`. `client_cpu_ratio` is in
-    cores. `medians_ms` is the median latency of each second, None where nothing was answered. `answers` pairs the
-    number of a text with its label.
+    cores. `slices` cut the window into equal parts in time, `medians_ms` is the median latency
+    of each, None where nothing was answered. `answers` pairs the number of a text with its label.
     """
 
     mode: str
@@ -40,6 +56,7 @@ class ProbeResult:
     mean_in_flight: float
     client_cpu_ratio: float
     medians_ms: list[float | None]
+    slices: list[Slice]
     answers: list[tuple[int, str]]
 
     @property
@@ -69,6 +86,7 @@ def read_result(line: str) -> ProbeResult:
     if not isinstance(content, dict) or set(content) != names:
         raise ValueError(f"not the result of a probe: {line[:200]}")
     content["answers"] = [(number, label) for number, label in content["answers"]]
+    content["slices"] = [Slice(**each) for each in content["slices"]]
     return ProbeResult(**content)
 
 
