@@ -223,12 +223,26 @@ class ExportRecord(Record):
     finished_at: str
 
 
+class Miss(Record):
+    """How many requests of a probe missed one objective (`p95`, `errors`), of how many, and the share allowed.
+
+    Requests of a queue are alike for a while: `design_effect` of them tell as much as one independent one.
+    """
+
+    objective: str
+    missed: int
+    requests: int
+    allowed_ratio: float
+    design_effect: float | None = None
+
+
 class CurvePoint(Record):
     """One open-loop probe at a fixed arrival rate. A percentile with too few samples behind it is None.
 
     Latencies are schedule-relative: from the moment a request was due. `p95_low_ms` and `p95_high_ms` bracket the
-    95th percentile. `late` counts the answers beyond the objective; `strain` is the larger of the late and the
-    failed requests' shares over what is allowed of each, so that above 1 the objective is not met.
+    95th percentile, given the `effective_requests`: independent samples that tell as much as this queue's. `late`
+    counts the answers beyond the limit of p95; `strain` is the largest of the shares in `misses` over what is allowed
+    of each, so that above 1 the objective is not met.
     """
 
     rate_rps: float
@@ -242,6 +256,8 @@ class CurvePoint(Record):
     p95_high_ms: float | None = None
     late: int = 0
     strain: float = 0.0
+    misses: tuple[Miss, ...] = ()
+    effective_requests: float | None = None
     errors: int
     requests: int
     duration_s: float
@@ -275,10 +291,25 @@ class Certificate(Record):
 
 
 class Slo(Record):
-    """The objective that defines a capacity."""
+    """The objectives that define a capacity, all of which must hold; a percentile that is None has no limit."""
 
     p95_ms: float
     max_error_ratio: float = 0.01
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+
+    @property
+    def limits(self) -> tuple[tuple[str, float, float], ...]:
+        """Name, quantile and limit in milliseconds of each percentile that has a limit, the lowest first."""
+        named = (("p50", 0.5, self.p50_ms), ("p90", 0.9, self.p90_ms), ("p95", 0.95, self.p95_ms))
+        named = (*named, ("p99", 0.99, self.p99_ms))
+        return tuple((name, quantile, limit) for name, quantile, limit in named if limit is not None)
+
+    @property
+    def text(self) -> str:
+        """The limits of latency as people read them, as in `p95 <= 100 ms and p99 <= 300 ms`."""
+        return " and ".join(f"{name} <= {limit:g} ms" for name, _, limit in self.limits)
 
 
 class LoadRecord(Record):

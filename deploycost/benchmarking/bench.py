@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from deploycost.benchmarking.cores import CorePlan
 from deploycost.benchmarking.endpoint import Endpoint, running_endpoint
 from deploycost.benchmarking.generator import Generator
-from deploycost.benchmarking.queueing import guess_capacity_rps
-from deploycost.benchmarking.search import Precision, capacity_of, find_capacity, probe_duration_s
+from deploycost.benchmarking.queueing import guess_capacity_rps, guess_prior
+from deploycost.benchmarking.search import Precision, Start, capacity_of, find_capacity, probe_duration_s
 from deploycost.benchmarking.verdict import curve_point, give_up_ratio
 from deploycost.errors import LoadTestFailed
 from deploycost.records import CurvePoint, Slo
@@ -102,16 +102,26 @@ class Bench:
         return result
 
 
-def search(bench: Bench, lone: ProbeResult, saturation_rps: float) -> list[CurvePoint]:
+def search_start(lone: ProbeResult, saturation_rps: float, slo: Slo) -> Start:
+    """Where to begin: what a queue of such service times carries within the tightest of the limits."""
+    service = merged([lone.service])
+    service_s = [quantile_ms(service, (step + 0.5) / 100) / 1000 for step in range(100)]
+    guesses = [
+        (guess_capacity_rps(service_s, saturation_rps, limit_ms / 1000, quantile), limit_ms / 1000)
+        for _, quantile, limit_ms in slo.limits
+    ]
+    rate_rps, limit_s = min(guesses)
+    return Start(rate_rps, guess_prior(service_s, saturation_rps, limit_s, rate_rps))
+
+
+def search(bench: Bench, start: Start, saturation_rps: float, lone_ms: float) -> list[CurvePoint]:
     """All open-loop probes: the search for the capacity, then the curve below it."""
-    service, precision = merged([lone.service]), bench.precision
-    if quantile_ms(service, 0.5) > bench.slo.p95_ms:
+    precision = bench.precision
+    if lone_ms > min(limit_ms for _, _, limit_ms in bench.slo.limits):
         rate_rps = HOPELESS_RATIO * saturation_rps
         return [bench.probe(rate_rps, probe_duration_s(rate_rps, precision))]
-    service_s = [quantile_ms(service, (step + 0.5) / 100) / 1000 for step in range(100)]
-    estimate_rps = guess_capacity_rps(service_s, saturation_rps, bench.slo.p95_ms / 1000)
-    points = list(find_capacity(bench.probe, estimate_rps, precision))
-    capacity_rps = capacity_of(points).value or 0.0
+    points = list(find_capacity(bench.probe, start, precision))
+    capacity_rps = capacity_of(points, start.prior).value or 0.0
     for ratio in precision.curve_ratios:
         rate_rps = ratio * capacity_rps
         near = any(1 / NEAR_RATIO <= point.rate_rps / rate_rps <= NEAR_RATIO for point in points) if rate_rps else True

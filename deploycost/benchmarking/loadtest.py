@@ -61,6 +61,17 @@ class _Measured:
     ceiling: ProbeResult
 
 
+def slo_of(spec: LoadSpec) -> Slo:
+    """The objectives that a load test is asked for."""
+    return Slo(
+        p95_ms=spec.slo_p95_ms,
+        max_error_ratio=spec.max_error_ratio,
+        p50_ms=spec.slo_p50_ms,
+        p90_ms=spec.slo_p90_ms,
+        p99_ms=spec.slo_p99_ms,
+    )
+
+
 def measure(
     subject: LoadSubject,
     spec: LoadSpec,
@@ -87,7 +98,7 @@ def measure(
 
 def _measure(stack: ExitStack, task: _Task) -> _Measured:
     subject, spec, cores = task.subject, task.spec, task.cores
-    slo = Slo(p95_ms=spec.slo_p95_ms, max_error_ratio=spec.max_error_ratio)
+    slo = slo_of(spec)
     generator = stack.enter_context(running_generator(subject.texts, cores.client))
     endpoint = stack.enter_context(running_endpoint(f"the endpoint of {subject.variant}", task.module, cores.server))
     sampler = stack.enter_context(Sampler(endpoint.child.pid, cores.client))
