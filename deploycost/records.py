@@ -318,6 +318,10 @@ class LoadRecord(Record):
     A capacity of 0 says that no rate meets the objective; `capacity_reason` says why. `saturation_rps` is what a
     closed loop drew from the server, without regard to latency. The CPU ratios are at the capacity: of the server's
     cores, and of the client's one.
+
+    Where `url` is given it was a service that had been running there, of which there is no bundle (an empty
+    `bundle_digest`), and no memory, CPU or start-up time unless its process was named. Rates count requests, each of
+    `texts_per_request` texts.
     """
 
     format_version: int = FORMAT_VERSION
@@ -328,8 +332,8 @@ class LoadRecord(Record):
     capacity_reason: str = ""
     saturation_rps: float | None = None
     curve: tuple[CurvePoint, ...]
-    memory_bytes: MemoryUse
-    startup_s: float
+    memory_bytes: MemoryUse | None = None
+    startup_s: float | None = None
     server_cores: int
     server_cpu_ratio: float | None
     client_cpu_ratio: float | None
@@ -337,6 +341,9 @@ class LoadRecord(Record):
     certificate: Certificate
     environment: MachineFacts
     bundle_digest: str
+    url: str = ""
+    arrivals: str = "poisson"
+    texts_per_request: int = 1
     seed: int
     duration_s: float
     finished_at: str

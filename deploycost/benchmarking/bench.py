@@ -144,4 +144,5 @@ def probe_ceiling(generator: Generator, cores: CorePlan, slo: Slo, capacity_rps:
                 late_ms=slo.p95_ms,
                 give_up_ratio=give_up_ratio(slo),
             ),
+            to_endpoint=False,
         )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploycost.benchmarking.bench import Bench, Period, probe_ceiling, search
+from deploycost.benchmarking.bench import Bench, Period, probe_ceiling, search, search_start
 from deploycost.benchmarking.certificate import Evidence, certify
 from deploycost.benchmarking.cores import CorePlan, HostState, HostWatch, plan_cores
-from deploycost.benchmarking.endpoint import endpoint_module, running_endpoint
-from deploycost.benchmarking.generator import running_generator
+from deploycost.benchmarking.endpoint import Endpoint, Target, endpoint_module, existing_endpoint, running_endpoint
+from deploycost.benchmarking.generator import Crew, Traffic, running_generator
 from deploycost.benchmarking.sampling import Sampler
 from deploycost.benchmarking.search import PRECISIONS, capacity_of
 from deploycost.environment import MachineFacts, now
@@ -38,6 +38,15 @@ class LoadSubject:
 
 
 @dataclass(frozen=True)
+class Client:
+    """Who sends what: the traffic, the processes that make it, and the service to send it to, where one is running."""
+
+    traffic: Traffic = field(default_factory=Traffic)
+    crew: Crew = field(default_factory=Crew)
+    target: Target | None = None
+
+
+@dataclass(frozen=True)
 class _Task:
     """What is to be done, and where."""
 
@@ -47,6 +56,7 @@ class _Task:
     module: tuple[str, ...]
     seed: int
     progress: Callable[[str], None]
+    client: Client
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class _Measured:
     """What the processes left behind when they had been stopped."""
 
     bench: Bench
-    sampler: Sampler
+    sampler: Sampler | None
     lone: ProbeResult
     saturation_rps: float
     points: list[CurvePoint]
@@ -79,17 +89,23 @@ def measure(
     seed: int,
     progress: Callable[[str], None],
     module: Sequence[str] | None = None,
+    client: Client | None = None,
 ) -> LoadRecord:
     """What a variant carries on this machine under the objective of `spec`.
 
     Everything started is stopped again, also on an exception or Ctrl-C. Where no rate meets the objective the record
-    says so with a capacity of 0. `module` is the endpoint to start, by default the one that serves the bundle.
+    says so with a capacity of 0. `module` is the endpoint to start, by default the one that serves the bundle; a
+    `client` with a target has none started. What is not known of a service that was running is None in the record.
 
     Raises:
         LoadTestFailed: the endpoint or the client died, hung, did not start, or never gave a good answer.
     """
     module = module or endpoint_module(subject.bundle_folder, spec.server_threads)
-    task = _Task(subject, spec, plan_cores(spec.server_threads), tuple(module), seed, progress)
+    client = client or Client()
+    cores = plan_cores(spec.server_threads, client.crew.workers)
+    if client.target is not None:
+        cores = CorePlan((), cores.client)  # a process that is not ours stays on the cores it is on
+    task = _Task(subject, spec, cores, tuple(module), seed, progress, client)
     watch = HostWatch(task.cores.server)
     with ExitStack() as stack:
         measured = _measure(stack, task)
@@ -99,17 +115,29 @@ def measure(
 def _measure(stack: ExitStack, task: _Task) -> _Measured:
     subject, spec, cores = task.subject, task.spec, task.cores
     slo = slo_of(spec)
-    generator = stack.enter_context(running_generator(subject.texts, cores.client))
-    endpoint = stack.enter_context(running_endpoint(f"the endpoint of {subject.variant}", task.module, cores.server))
-    sampler = stack.enter_context(Sampler(endpoint.child.pid, cores.client))
+    client = task.client
+    generator = stack.enter_context(
+        running_generator(subject.texts, cores.client, client.traffic, client.crew, task.progress)
+    )
+    endpoint = _endpoint(stack, task)
+    pid = endpoint.child.pid
+    sampler = stack.enter_context(Sampler(pid, cores.client)) if pid is not None else None
     bench = Bench(subject.variant, slo, PRECISIONS[spec.precision], generator, endpoint, task.seed, task.progress)
     lone = bench.closed(users=1)
     saturation_rps = bench.closed(users=SATURATING_USERS * spec.server_threads).achieved_rps
-    points = search(bench, lone, saturation_rps)
+    start = search_start(lone, saturation_rps, slo)
+    points = search(bench, start, saturation_rps, quantile_ms(merged([lone.service]), 0.5))
     # The null server takes its place, on the same cores.
     endpoint.child.stop()
     ceiling = probe_ceiling(generator, cores, slo, capacity_of(points).value or saturation_rps)
     return _Measured(bench, sampler, lone, saturation_rps, points, ceiling)
+
+
+def _endpoint(stack: ExitStack, task: _Task) -> Endpoint:
+    name = f"the endpoint of {task.subject.variant}"
+    if task.client.target is not None:
+        return existing_endpoint(name, task.client.target)
+    return stack.enter_context(running_endpoint(name, task.module, task.cores.server))
 
 
 def _record(task: _Task, machine: MachineFacts, measured: _Measured, host: HostState) -> LoadRecord:
@@ -133,15 +161,18 @@ def _record(task: _Task, machine: MachineFacts, measured: _Measured, host: HostS
         capacity_reason=_capacity_reason(capacity, measured),
         saturation_rps=measured.saturation_rps,
         curve=tuple(sorted(measured.points, key=lambda point: point.rate_rps)),
-        memory_bytes=measured.sampler.memory_use(busy),
+        memory_bytes=measured.sampler.memory_use(busy) if measured.sampler else None,
         startup_s=measured.bench.endpoint.startup_s,
         server_cores=threads,
-        server_cpu_ratio=measured.sampler.cpu_ratio(busy, threads),
+        server_cpu_ratio=measured.sampler.cpu_ratio(busy, threads) if measured.sampler else None,
         client_cpu_ratio=max(result.client_cpu_ratio for result in at_capacity),
         mean_tokens=subject.mean_tokens,
         certificate=certify(evidence),
         environment=machine,
         bundle_digest=subject.bundle_digest,
+        url=task.client.target.url if task.client.target else "",
+        arrivals=task.client.traffic.arrivals,
+        texts_per_request=task.client.traffic.texts_per_request,
         seed=task.seed,
         duration_s=host.duration_s,
         finished_at=now(),

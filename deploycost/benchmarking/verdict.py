@@ -64,7 +64,9 @@ def _misses(result: ProbeResult, slo: Slo) -> tuple[Miss, ...]:
         counts = [(requests - failed, _later_than(latency, limit_ms)) for latency, requests, failed in slices]
         missed = sum(late for _, late in counts)
         found.append((name, missed, result.answered, 1 - quantile, counts))
-    found.append((ERRORS, result.failed, result.requests, slo.max_error_ratio, [(n, failed) for _, n, failed in slices]))
+    found.append(
+        (ERRORS, result.failed, result.requests, slo.max_error_ratio, [(n, failed) for _, n, failed in slices])
+    )
     return tuple(
         Miss(
             objective=name,

@@ -149,6 +149,8 @@ def _per_correct(planned: Figure, accuracy: Figure) -> Figure:
 def _memory(capacity: Capacity, offer: Offer) -> tuple[bool | None, str]:
     if capacity.load is None or capacity.server_copies is None:
         return None, "unknown until load-tested"
+    if capacity.load.memory_bytes is None:
+        return None, "unknown: the load test was not told the process of the service (--pid)"
     peak, copies = capacity.load.memory_bytes.peak, capacity.server_copies
     needed, there = copies * peak + OS_RESERVE_BYTES, float(offer.memory_gib) * GIB
     servers = "1 server" if copies == 1 else f"{copies} servers"
