@@ -47,7 +47,8 @@ def main() -> None:
         prober = _crew_prober(options) if options.workers or options.expect_workers else _own_prober()
     except (OSError, RuntimeError) as error:
         _say({"error": str(error)})
-        sys.exit(2)
+        # At once: an orderly exit would wait for the thread that reads stdin.
+        os._exit(2)
     _say({"event": "ready"})
     while True:
         line = lines.get()
