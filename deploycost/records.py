@@ -374,6 +374,18 @@ class Variant(Record):
         return self.export.variant
 
 
+class Service(Record):
+    """A service of the user's own, known by its load tests alone: what it answers was never judged here."""
+
+    name: str
+    elsewhere: tuple[LoadRecord, ...]
+    load: None = None
+
+
+# What a quote can be made for.
+Subject = Variant | Service
+
+
 class UsdPerMillion(Record):
     """Price of a million predictions: at saturation, as planned, and as planned per correct one."""
 

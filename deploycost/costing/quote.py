@@ -9,7 +9,7 @@ from functools import cache
 from math import inf
 
 from deploycost.costing.fleet import floor_usd_per_million, plan_fleet
-from deploycost.records import Figure, LoadRecord, Quote, UsdPerMillion, Variant, weakest
+from deploycost.records import Figure, LoadRecord, Quote, Service, Subject, UsdPerMillion, weakest
 from deploycost.stats import wilson_interval
 from deploycost.units import GIB, bytes_text, milliseconds
 from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
@@ -18,11 +18,11 @@ from pricing.book import Offer
 # What a slim Linux with its agents keeps for itself, before the server starts.
 OS_RESERVE_BYTES = GIB // 2
 
-CapacityOn = Callable[[Variant, Offer], Capacity]
+CapacityOn = Callable[[Subject, Offer], Capacity]
 
 
 def quote(
-    variants: Sequence[Variant],
+    variants: Sequence[Subject],
     offers: Sequence[Offer],
     capacity_on: CapacityOn,
     traffic: Traffic,
@@ -70,7 +70,7 @@ class _Question:
     policy: Policy
     slo_p95_ms: float
 
-    def ask(self, variant: Variant, offer: Offer, capacity: Capacity) -> Quote:
+    def ask(self, variant: Subject, offer: Offer, capacity: Capacity) -> Quote:
         """The quote of one variant on one machine with that capacity."""
         rate, load = capacity.capacity_rps, capacity.load
         requests = self.traffic.requests_per_month
@@ -128,7 +128,9 @@ def _falling(rate: Figure, price: Callable[[float], Decimal]) -> Figure:
     return Figure(value=at(rate.value), low=at(rate.high), high=at(rate.low), basis=rate.basis)
 
 
-def _accuracy(variant: Variant) -> Figure:
+def _accuracy(variant: Subject) -> Figure:
+    if isinstance(variant, Service):
+        return Figure(value=None, basis="assumed")  # its answers were never judged
     scores = variant.export.scores
     low, high = wilson_interval(round(scores.accuracy * scores.rows), scores.rows)
     return Figure(value=scores.accuracy, low=low, high=high, basis="measured")
