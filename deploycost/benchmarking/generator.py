@@ -74,7 +74,7 @@ class Generator:
         Raises:
             LoadTestFailed: the generator or a worker of it died, hung, or refused the plan.
         """
-        plan = self.traffic.applied(plan, to_endpoint)
+        plan = replace(self.traffic.applied(plan, to_endpoint), texts=plan.texts or self.texts)
         self.child.send({"host": url, "plan": asdict(plan)})
         longest_s = LONGEST_WARMUP_RATIO * plan.warmup_s + plan.duration_s + plan.drain_s
         answer = self.child.read(longest_s + PROBE_GRACE_S)
