@@ -94,8 +94,8 @@ def test_a_worker_from_elsewhere_joins_by_the_command_that_is_told(start_server:
         waiting = json.loads(told(process))
         assert waiting["event"] == "waiting"
         words = waiting["command"].split()
-        assert words[:2] == ["locust", "-f"]
-        worker = subprocess.Popen([*LOCUST, *words[3:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert words[:4] == ["python", "-m", "loadtests", "--join"]
+        worker = subprocess.Popen([sys.executable, *words[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             assert json.loads(told(process)) == {"event": "ready"}
             ask(process, start_server(), rate_rps=40, warmup_s=0.2, duration_s=0.5)
