@@ -41,6 +41,16 @@ def plan_cores(server_threads: int, client_workers: int = 0) -> CorePlan:
     return CorePlan(tuple(allowed[:server_threads]), tuple(allowed[-min(max(1, client_workers), left) :]))
 
 
+def cores_of(pid: int | None) -> tuple[int, ...]:
+    """Cores that a process which is not ours stays on, as far as that can be told."""
+    if pid is None or not hasattr(os, "sched_getaffinity"):
+        return ()
+    try:
+        return tuple(sorted(os.sched_getaffinity(pid)))
+    except OSError:
+        return ()
+
+
 @contextmanager
 def on_cores(cores: tuple[int, ...]) -> Iterator[None]:
     """Keep the calling thread on these cores for a while; nothing where none are given."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploycost.benchmarking.bench import Bench, Period, probe_ceiling, search, search_start
 from deploycost.benchmarking.certificate import Evidence, certify
-from deploycost.benchmarking.cores import CorePlan, HostState, HostWatch, plan_cores
+from deploycost.benchmarking.cores import CorePlan, HostState, HostWatch, cores_of, plan_cores
 from deploycost.benchmarking.endpoint import Endpoint, Target, endpoint_module, existing_endpoint, running_endpoint
 from deploycost.benchmarking.generator import Crew, Traffic, running_generator
 from deploycost.benchmarking.sampling import Sampler
@@ -104,7 +104,7 @@ def measure(
     client = client or Client()
     cores = plan_cores(spec.server_threads, client.crew.workers)
     if client.target is not None:
-        cores = CorePlan((), cores.client)  # a process that is not ours stays on the cores it is on
+        cores = CorePlan(cores_of(client.target.pid), cores.client)
     task = _Task(subject, spec, cores, tuple(module), seed, progress, client)
     watch = HostWatch(task.cores.server)
     with ExitStack() as stack:
@@ -185,7 +185,9 @@ def _at_the_edge(bench: Bench, capacity: Figure) -> tuple[list[ProbeResult], lis
     Where no rate met the objective all open-loop probes are both.
     """
     probes = [(result, period) for result, period in bench.results if result.mode == "open"]
-    low = capacity.value or 0.0
+    # The capacity is a crossing between rates that were probed: the nearest one below it stands for it.
+    below = [result.rate_rps for result, _ in probes if result.rate_rps <= (capacity.value or 0.0)]
+    low = max(below, default=0.0)
     high = capacity.high if capacity.value and capacity.high is not None else float("inf")
     decisive = [result for result, _ in probes if low <= result.rate_rps <= high]
     at_capacity = [(result, period) for result, period in probes if low in (0.0, result.rate_rps)]
