@@ -169,6 +169,8 @@ def _load_warnings(loads: dict[str, LoadRecord], slo_p95_ms: float) -> list[str]
         if not load.certificate.certified:
             failed = ", ".join(check.name for check in load.certificate.checks if not check.ok)
             told.append(f"{name}: the load test is not certified ({failed or 'no check passed'})")
+        if load.texts_per_request > 1:
+            told.append(f"{name}: each request carried {load.texts_per_request} texts; all costs are of requests")
         if load.slo.p95_ms != slo_p95_ms:
             told.append(
                 f"{name}: capacity was found for p95 within {milliseconds(load.slo.p95_ms)}, not "

@@ -16,7 +16,7 @@ def record(tmp_path: Path, make_load: Callable[..., LoadRecord], monkeypatch: py
     path = tmp_path / "my-service.load.json"
     load = make_load(
         variant="my-service", url="http://127.0.0.1:9000", bundle_digest="", memory_bytes=None, startup_s=None,
-        server_cpu_ratio=None, mean_tokens=None,
+        server_cpu_ratio=None, mean_tokens=None, texts_per_request=4,
     )  # fmt: skip
     path.write_text(write_record(load), encoding="utf-8")
     return path
@@ -24,8 +24,10 @@ def record(tmp_path: Path, make_load: Callable[..., LoadRecord], monkeypatch: py
 
 def test_a_service_is_quoted_from_its_record(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quote", "--record", str(record), "--cloud", "aws-c7i", "--json"]) == 0
-    quotes = json.loads(capsys.readouterr().out)["quotes"]
+    sheet = json.loads(capsys.readouterr().out)
+    quotes = sheet["quotes"]
     assert quotes
+    assert any("each request carried 4 texts" in warning for warning in sheet["warnings"])
     assert {each["variant"] for each in quotes} == {"my-service"}
     for each in quotes:
         assert each["accuracy"]["value"] is None
