@@ -265,8 +265,43 @@ class CurvePoint(Record):
     reason: str = ""
 
 
+class ServerSettings(Record):
+    """How an endpoint shares its work out: the flags of `deploycost serve` that bear the same names."""
+
+    workers: int = 1
+    threads: int = 1
+    max_batch: int = 8
+    batch_window_ms: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The settings as flags."""
+        return (
+            f"--workers {self.workers} --threads {self.threads} "
+            f"--max-batch {self.max_batch} --batch-window-ms {self.batch_window_ms:g}"
+        )
+
+
+class TriedSettings(Record):
+    """Settings that a search tried: the median rate of its closed-loop rounds, and its capacity if it came so far."""
+
+    settings: ServerSettings
+    saturation_rps: float
+    rounds: int
+    p95_ms: float | None
+    capacity_rps: Figure | None = None
+
+
+class PowerUse(Record):
+    """Power and energy at the capacity, and by whom: a counter of the machine, or a stated assumption."""
+
+    watts: Figure
+    joules_per_request: Figure
+    source: str
+
+
 class MemoryUse(Record):
-    """Proportional set size of the server's process tree, in bytes."""
+    """Memory of the server's process tree, in bytes: proportional set size, or what it holds on a GPU."""
 
     idle: int
     at_capacity: int
@@ -317,11 +352,13 @@ class LoadRecord(Record):
 
     A capacity of 0 says that no rate meets the objective; `capacity_reason` says why. `saturation_rps` is what a
     closed loop drew from the server, without regard to latency. The CPU ratios are at the capacity: of the server's
-    cores, and of the client's one.
+    cores, of the client's one, and of each core of the machine, whoever used it. `startup_s` runs from the start of
+    the process until it is ready, `first_answer_s` until it has given its first answer. `tried` are the settings that
+    `tuned` ones were chosen from.
 
     Where `url` is given it was a service that had been running there, of which there is no bundle (an empty
-    `bundle_digest`), and no memory, CPU or start-up time unless its process was named. Rates count requests, each of
-    `texts_per_request` texts.
+    `bundle_digest`), no settings or start-up time, and no memory, CPU or power unless its process was named. Rates
+    count requests, each of `texts_per_request` texts.
     """
 
     format_version: int = FORMAT_VERSION
@@ -333,7 +370,14 @@ class LoadRecord(Record):
     saturation_rps: float | None = None
     curve: tuple[CurvePoint, ...]
     memory_bytes: MemoryUse | None = None
+    gpu_memory_bytes: MemoryUse | None = None
     startup_s: float | None = None
+    first_answer_s: float | None = None
+    server: ServerSettings | None = ServerSettings()
+    tuned: bool = False
+    tried: tuple[TriedSettings, ...] = ()
+    core_cpu_ratios: tuple[float, ...] = ()
+    power: PowerUse | None = None
     server_cores: int
     server_cpu_ratio: float | None
     client_cpu_ratio: float | None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, log, sqrt
 
 from deploycost.benchmarking.crossing import Crossing, Prior, Trial, crossing
@@ -76,7 +76,7 @@ class Start:
     """Where a search begins: an estimate of the capacity, and what a queue like the server's would do near it."""
 
     rate_rps: float
-    prior: Prior = Prior()
+    prior: Prior = field(default_factory=Prior)
 
 
 def find_capacity(probe: Probe, start: Start, precision: Precision) -> tuple[CurvePoint, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hdrh.histogram import HdrHistogram
 
 from deploycost.benchmarking.crossing import design_effect
-from deploycost.benchmarking.search import MOST_STRAIN
+from deploycost.benchmarking.search import MOST_STRAIN, WRECKED_STRAIN
 from deploycost.records import CurvePoint, Miss, Slo
 from deploycost.stats import minimum_samples, quantile_ranks
 from loadtests.result import ProbeResult, merged, quantile_ms
@@ -34,6 +34,7 @@ def curve_point(result: ProbeResult, slo: Slo) -> CurvePoint:
     strain = max((_strain(miss) for miss in misses), default=0.0)
     # A probe that failed for another reason than late or failed answers is beyond the limit by an unknown amount.
     strain = max(strain, MOST_STRAIN) if reason and strain <= 1 else strain
+    strain = max(strain, WRECKED_STRAIN) if result.gave_up else strain
     return CurvePoint(
         rate_rps=result.rate_rps,
         achieved_rps=result.achieved_rps,

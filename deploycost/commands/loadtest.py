@@ -82,6 +82,8 @@ def _of_service(
             "--url tests what runs there: name no variants, and give its requests by --texts FILE (.txt, .jsonl, .csv "
             "or .parquet)"
         )
+    if load is not None and load.tune:
+        raise UserError("--tune seeks settings of our own endpoint; it has no say over a service that runs at --url")
     name = service.name or urlsplit(service.url or "").netloc.replace(":", "-")
     wanted = with_flags(Experiment(), load)
     sample = pipeline.sample_texts(texts, wanted.training.seed)
