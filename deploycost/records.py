@@ -275,12 +275,26 @@ class ExportRecord(Record):
     vocabulary: VocabularyTrim | None = None
 
 
+class Miss(Record):
+    """How many requests of a probe missed one objective (`p95`, `errors`), of how many, and the share allowed.
+
+    Requests of a queue are alike for a while: `design_effect` of them tell as much as one independent one.
+    """
+
+    objective: str
+    missed: int
+    requests: int
+    allowed_ratio: float
+    design_effect: float | None = None
+
+
 class CurvePoint(Record):
     """One open-loop probe at a fixed arrival rate. A percentile with too few samples behind it is None.
 
     Latencies are schedule-relative: from the moment a request was due. `p95_low_ms` and `p95_high_ms` bracket the
-    95th percentile. `late` counts the answers beyond the objective; `strain` is the larger of the late and the
-    failed requests' shares over what is allowed of each, so that above 1 the objective is not met.
+    95th percentile, given the `effective_requests`: independent samples that tell as much as this queue's. `late`
+    counts the answers beyond the limit of p95; `strain` is the largest of the shares in `misses` over what is allowed
+    of each, so that above 1 the objective is not met.
     """
 
     rate_rps: float
@@ -294,6 +308,8 @@ class CurvePoint(Record):
     p95_high_ms: float | None = None
     late: int = 0
     strain: float = 0.0
+    misses: tuple[Miss, ...] = ()
+    effective_requests: float | None = None
     errors: int
     requests: int
     duration_s: float
@@ -301,8 +317,43 @@ class CurvePoint(Record):
     reason: str = ""
 
 
+class ServerSettings(Record):
+    """How an endpoint shares its work out: the flags of `deploycost serve` that bear the same names."""
+
+    workers: int = 1
+    threads: int = 1
+    max_batch: int = 8
+    batch_window_ms: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The settings as flags."""
+        return (
+            f"--workers {self.workers} --threads {self.threads} "
+            f"--max-batch {self.max_batch} --batch-window-ms {self.batch_window_ms:g}"
+        )
+
+
+class TriedSettings(Record):
+    """Settings that a search tried: the median rate of its closed-loop rounds, and its capacity if it came so far."""
+
+    settings: ServerSettings
+    saturation_rps: float
+    rounds: int
+    p95_ms: float | None
+    capacity_rps: Figure | None = None
+
+
+class PowerUse(Record):
+    """Power and energy at the capacity, and by whom: a counter of the machine, or a stated assumption."""
+
+    watts: Figure
+    joules_per_request: Figure
+    source: str
+
+
 class MemoryUse(Record):
-    """Proportional set size of the server's process tree, in bytes."""
+    """Memory of the server's process tree, in bytes: proportional set size, or what it holds on a GPU."""
 
     idle: int
     at_capacity: int
@@ -327,10 +378,25 @@ class Certificate(Record):
 
 
 class Slo(Record):
-    """The objective that defines a capacity."""
+    """The objectives that define a capacity, all of which must hold; a percentile that is None has no limit."""
 
     p95_ms: float
     max_error_ratio: float = 0.01
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+
+    @property
+    def limits(self) -> tuple[tuple[str, float, float], ...]:
+        """Name, quantile and limit in milliseconds of each percentile that has a limit, the lowest first."""
+        named = (("p50", 0.5, self.p50_ms), ("p90", 0.9, self.p90_ms), ("p95", 0.95, self.p95_ms))
+        named = (*named, ("p99", 0.99, self.p99_ms))
+        return tuple((name, quantile, limit) for name, quantile, limit in named if limit is not None)
+
+    @property
+    def text(self) -> str:
+        """The limits of latency as people read them, as in `p95 <= 100 ms and p99 <= 300 ms`."""
+        return " and ".join(f"{name} <= {limit:g} ms" for name, _, limit in self.limits)
 
 
 class LoadRecord(Record):
@@ -338,7 +404,13 @@ class LoadRecord(Record):
 
     A capacity of 0 says that no rate meets the objective; `capacity_reason` says why. `saturation_rps` is what a
     closed loop drew from the server, without regard to latency. The CPU ratios are at the capacity: of the server's
-    cores, and of the client's one.
+    cores, of the client's one, and of each core of the machine, whoever used it. `startup_s` runs from the start of
+    the process until it is ready, `first_answer_s` until it has given its first answer. `tried` are the settings that
+    `tuned` ones were chosen from.
+
+    Where `url` is given it was a service that had been running there, of which there is no bundle (an empty
+    `bundle_digest`), no settings or start-up time, and no memory, CPU or power unless its process was named. Rates
+    count requests, each of `texts_per_request` texts.
     """
 
     format_version: int = FORMAT_VERSION
@@ -349,8 +421,15 @@ class LoadRecord(Record):
     capacity_reason: str = ""
     saturation_rps: float | None = None
     curve: tuple[CurvePoint, ...]
-    memory_bytes: MemoryUse
-    startup_s: float
+    memory_bytes: MemoryUse | None = None
+    gpu_memory_bytes: MemoryUse | None = None
+    startup_s: float | None = None
+    first_answer_s: float | None = None
+    server: ServerSettings | None = ServerSettings()
+    tuned: bool = False
+    tried: tuple[TriedSettings, ...] = ()
+    core_cpu_ratios: tuple[float, ...] = ()
+    power: PowerUse | None = None
     server_cores: int
     server_cpu_ratio: float | None
     client_cpu_ratio: float | None
@@ -358,6 +437,9 @@ class LoadRecord(Record):
     certificate: Certificate
     environment: MachineFacts
     bundle_digest: str
+    url: str = ""
+    arrivals: str = "poisson"
+    texts_per_request: int = 1
     seed: int
     duration_s: float
     finished_at: str
@@ -386,6 +468,18 @@ class Variant(Record):
     def name(self) -> str:
         """Method and artifact, as in `qlora-r8.onnx-int8`."""
         return self.export.variant
+
+
+class Service(Record):
+    """A service of the user's own, known by its load tests alone: what it answers was never judged here."""
+
+    name: str
+    elsewhere: tuple[LoadRecord, ...]
+    load: None = None
+
+
+# What a quote can be made for.
+Subject = Variant | Service
 
 
 class UsdPerMillion(Record):

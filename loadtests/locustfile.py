@@ -1,82 +1,71 @@
-"""The Locust side of a probe: an HTTP client, command-line options, and Locust's own events and statistics.
+"""The Locust side of a probe: command-line options, one user for each process, and Locust's own events and statistics.
 
-Runs under plain Locust too:
+Runs under plain Locust too, alone, with `--processes`, or as `--master` and `--worker` on several machines:
 
     locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:8000 --rate-rps 50 --result probe.json
 
-Every Locust user is one stream of `--rate-rps` arrivals with a seed of its own; one user is enough for most tests.
+The rate is that of the whole test. Each process has one user, whatever `--users` says: it sends its share.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from itertools import count
+import logging
+import os
 from pathlib import Path
-from typing import Any, ClassVar
 
 import gevent
-from locust import events, task
+from gevent.queue import Queue
+from locust import User, events, task
 from locust.argument_parser import LocustArgumentParser
-from locust.contrib.fasthttp import FastHttpUser, FastResponse
 from locust.env import Environment
 from locust.event import EventHook
-from locust.exception import StopUser
-from locust.runners import LocalRunner
+from locust.rpc import Message
+from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
+from loadtests.crew import Crew, OnePerWorker
+from loadtests.job import Job, job_from
 from loadtests.plan import ProbePlan, plan_from
-from loadtests.probe import MOST_IN_FLIGHT, run_probe
-from loadtests.recorder import Answer
+from loadtests.protocol import Exchange, address_of
 from loadtests.result import ProbeResult, write_result
-from loadtests.workload import read_texts, request_bodies
+from loadtests.workload import read_material
 
-PREDICT_PATH = "/predict"
-HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+# What the user of this process has to do.
+jobs: Queue[Job] = Queue()
+# Fired with `job: Job` and `result: ProbeResult`, or `error: str`, when the user of this process has done one.
+job_done = EventHook()
+# Tells a worker who its parent is, if it shall end with it.
+PARENT_VARIABLE = "LOADTEST_PARENT"
+_PARENT_POLL_S = 0.5
 
-# Fired with `result: ProbeResult` by each user that has finished its probe.
-probe_finished = EventHook()
+
+class RequestFailed(Exception):  # noqa: N818 - what Locust's tables show
+    """A request without a good answer, as Locust counts them: equal ones are one line."""
 
 
-class EndpointUser(FastHttpUser):
-    """One stream of requests to `POST /predict`: runs one probe, tells its result, and stops."""
-
-    fixed_count = 1
-    concurrency = MOST_IN_FLIGHT + 1
-    network_timeout = 30.0
-    connection_timeout = 5.0
-    streams: ClassVar[Any] = count()
+class EndpointUser(User):
+    """Takes one job after another. Each is a stream of requests, however many are in flight at a time."""
 
     @task
-    def probe(self) -> None:
-        """Run the probe that the options describe."""
-        plan = plan_from(vars(self.environment.parsed_options))
-        plan = replace(plan, seed=plan.seed + next(self.streams))
-        result = run_probe(plan, request_bodies(read_texts(plan.texts)), self.send)
-        self.client.client.close()
-        probe_finished.fire(result=result)
-        raise StopUser
+    def work(self) -> None:
+        """Wait for a job, do it, and tell what came of it."""
+        job = jobs.get()
+        try:
+            result = job.run(self.tell)
+        except ValueError as error:
+            job_done.fire(job=job, result=None, error=str(error))
+        else:
+            job_done.fire(job=job, result=result, error="")
 
-    def send(self, body: bytes) -> Answer:
-        """Post one body; an answer is good if its status is 200 and it names a label."""
-        with self.client.post(PREDICT_PATH, data=body, headers=HEADERS, catch_response=True) as response:  # type: ignore[arg-type]
-            answer = judge(response)
-            if answer.error:
-                response.failure(answer.error)
-        return answer
-
-
-def judge(response: FastResponse) -> Answer:
-    """The label of a response, or what is wrong with it in a few words that many responses share."""
-    if response.status_code == 0:
-        return Answer(error=type(getattr(response, "error", None)).__name__)
-    if response.status_code != 200:
-        return Answer(error=f"HTTP {response.status_code}")
-    try:
-        content = json.loads(response.content or b"")
-    except ValueError:
-        return Answer(error="not JSON")
-    label = content.get("label") if isinstance(content, dict) else None
-    return Answer(label=label) if isinstance(label, str) else Answer(error="no label")
+    def tell(self, exchange: Exchange, duration_ms: float, received: int, error: str) -> None:
+        """Have Locust count a request."""
+        self.environment.events.request.fire(
+            request_type=exchange.method,
+            name=exchange.path,
+            response_time=duration_ms,
+            response_length=received,
+            exception=RequestFailed(error) if error else None,
+            context={},
+        )
 
 
 @events.init_command_line_parser.add_listener
@@ -96,15 +85,114 @@ def add_options(parser: LocustArgumentParser) -> None:
 
 
 @events.init.add_listener
-def leave_result(environment: Environment, **_: object) -> None:
-    """Under plain Locust: write the result where `--result` says, and end the test with the probe."""
+def take_part(environment: Environment, **_: object) -> None:
+    """Under plain Locust: a test is one probe, done here or shared out over the workers."""
+    environment.dispatcher_class = OnePerWorker
+    runner = environment.runner
+    if isinstance(runner, WorkerRunner):
+        join_crew(runner)
+    elif isinstance(runner, MasterRunner):
+        crew = Crew(runner)
+        environment.events.test_start.add_listener(lambda **_: gevent.spawn(_lead, environment, crew))
+        environment.events.test_stopping.add_listener(lambda **_: crew.interrupt("the test was stopped"))
+    else:
+        environment.events.test_start.add_listener(lambda **_: _begin(environment))
+        job_done.add_listener(lambda job, result, error: _finish(environment, result, error))
+
+
+def join_crew(runner: WorkerRunner) -> None:
+    """Have a worker take its shares from its master, and tell what it found."""
+    under_way: dict[int, Job] = {}
+
+    def take(msg: Message, **_: object) -> None:
+        job = job_from(msg.data)
+        number = job.number
+
+        def announce(window_unix_s: float, steady: bool) -> None:
+            runner.send_message("probe_steady", {"number": number, "unix_s": window_unix_s, "steady": steady})
+
+        job.share.announce = announce if job.share.parts > 1 else None
+        under_way.clear()
+        under_way[number] = job
+        jobs.put(job)
+
+    def open_window(msg: Message, **_: object) -> None:
+        if job := under_way.get(msg.data["number"]):
+            job.share.steady, job.share.window_unix_s = msg.data["steady"], msg.data["unix_s"]
+
+    def stop(msg: Message, **_: object) -> None:
+        if job := under_way.get(msg.data["number"]):
+            job.share.stop = msg.data["reason"]
+
+    def told(job: Job, result: ProbeResult | None, error: str) -> None:
+        text = write_result(result) if result is not None else ""
+        runner.send_message("probe_part", {"number": job.number, "result": text, "error": error})
+
+    runner.register_message("probe_share", take)
+    runner.register_message("probe_window", open_window)
+    runner.register_message("probe_stop", stop)
+    job_done.add_listener(told)
+    if parent := os.environ.get(PARENT_VARIABLE):
+        gevent.spawn(_end_with, int(parent))
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        gevent.sleep(_PARENT_POLL_S)
+    os._exit(1)
+
+
+def _begin(environment: Environment) -> None:
+    try:
+        jobs.put(_asked(environment))
+    except ValueError as error:
+        _finish(environment, None, str(error))
+
+
+def _lead(environment: Environment, crew: Crew) -> None:
+    try:
+        job = _asked(environment)
+        result, error = crew.run(job.url, job.plan, job.material), ""
+    except (ValueError, RuntimeError) as wrong:
+        result, error = None, str(wrong)
+    _finish(environment, result, error)
+
+
+def _asked(environment: Environment) -> Job:
+    """What the options ask for.
+
+    Raises:
+        ValueError: something impossible; one line.
+    """
+    plan = plan_from(vars(environment.parsed_options))
+    url = environment.host or ""
+    address_of(url)
+    return Job(url, plan, read_material(plan))
+
+
+def _finish(environment: Environment, result: ProbeResult | None, error: str) -> None:
+    """Write the result where `--result` says, and end the test with the probe."""
     options, runner = environment.parsed_options, environment.runner
+    if result is not None and options is not None and options.result:
+        try:
+            _write(Path(options.result), write_result(result) + "\n")
+        except OSError as wrong:
+            error = f"cannot write {options.result}: {wrong.strerror or wrong}"
+    if error or (result is not None and result.lost_workers):
+        environment.process_exit_code = 2 if error else 1
+        told = error or f"{result.lost_workers} of {result.workers} workers died" if result is not None else error
+        logging.getLogger(__name__).error(told)
+    if isinstance(runner, LocalRunner | MasterRunner):
+        # From a greenlet of its own: the runner stops the users, and this may be one.
+        gevent.spawn(runner.quit if options is not None and options.headless else runner.stop)
 
-    def finish(result: ProbeResult) -> None:
-        if options is not None and options.result:
-            Path(options.result).write_text(write_result(result) + "\n", encoding="utf-8")
-        if isinstance(runner, LocalRunner):
-            # From a greenlet of its own: the runner stops the users, and this one is a user.
-            gevent.spawn(runner.quit if options is not None and options.headless else runner.stop)
 
-    probe_finished.add_listener(finish)
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise

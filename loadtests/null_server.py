@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass, field
 from heapq import heapreplace
 from random import Random
+from typing import Any
 
 HOST = "127.0.0.1"
 
@@ -63,11 +64,10 @@ class NullProtocol(asyncio.Protocol):
             self._answer(head, body)
 
     def _answer(self, head: bytes, body: bytes) -> None:
-        if not head.startswith(b"POST /predict"):
+        if not head.startswith(b"POST "):
             self._write(200, b'{"status":"ready"}')
             return
-        words = json.loads(body)["text"].split()
-        content = json.dumps({"label": words[0] if words else "", "score": 1.0}).encode()
+        content = json.dumps(_answer(json.loads(body))).encode()
         if self._timetable is None:
             self._write(self._status, content)
             return
@@ -80,6 +80,24 @@ class NullProtocol(asyncio.Protocol):
                 b"HTTP/1.1 %d Null\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
                 % (status, len(content), content)
             )
+
+
+def _answer(asked: dict[str, Any]) -> dict[str, Any]:
+    """As the real endpoint answers one text, several, or a request of the Open Inference Protocol."""
+    if "inputs" in asked:
+        labels = [_first_word(text) for text in asked["inputs"][0]["data"]]
+        return {"outputs": [{"name": "labels", "datatype": "BYTES", "shape": [len(labels)], "data": labels}]}
+    if "texts" in asked:
+        return {"predictions": [_prediction(text) for text in asked["texts"]]}
+    return _prediction(asked["text"])
+
+
+def _prediction(text: str) -> dict[str, Any]:
+    return {"label": _first_word(text), "score": 1.0}
+
+
+def _first_word(text: str) -> str:
+    return (text.split() or [""])[0]
 
 
 def _content_length(head: bytes) -> int:

@@ -7,76 +7,173 @@ latency starts when it was due.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, cast
 
 import gevent
 from gevent.pool import Group
 
+from loadtests.alarm import Alarm
 from loadtests.arrivals import NS_PER_S, arrival_offsets_ns
 from loadtests.plan import ProbePlan
 from loadtests.recorder import NS_PER_MS, Answer, Recorder, Sent
 from loadtests.result import ProbeResult
+from loadtests.warmup import LOOK_EVERY_NS, PATIENCE_NS, Share, Warmup, longest_warmup_ns, perf_ns
 from loadtests.workload import seeded_order
 
-Send = Callable[[bytes], Answer]
-# Each request in flight holds a socket: beyond this a probe would measure the client's limits.
-MOST_IN_FLIGHT = 900
+# Sends the request of this number and waits for its answer.
+Send = Callable[[int], Answer]
+# Each request in flight holds a socket, and the system gives a process only so many: beyond them a probe would measure
+# the client's limits.
+MOST_IN_FLIGHT = 5000
+_OTHER_FILES = 100
+# Nobody waits for an answer longer than this.
+NETWORK_TIMEOUT_NS = 30 * NS_PER_S
 # Between the decision to start and the first request that can be due.
 HEAD_START_NS = 20 * NS_PER_MS
 UNANSWERED = Answer(error="no answer in time")
+# Warm-up arrivals are other ones than those of the window that follows.
+_WARMUP_SEED = 1_000_003
 
 
-def run_probe(plan: ProbePlan, bodies: list[bytes], send: Send) -> ProbeResult:
-    """What came of the probe. `send` sends a body, waits in its greenlet for the answer, and judges it."""
-    return _OpenLoop(plan, bodies, send).run() if plan.mode == "open" else _run_closed(plan, bodies, send)
+class _InFlight(NamedTuple):
+    text: int
+    due_ns: int
+    sent_ns: int
+    greenlet: gevent.Greenlet
+
+
+def run_probe(
+    plan: ProbePlan, texts: Sequence[int], send: Send, share: Share | None = None, trace_s: Sequence[float] = ()
+) -> ProbeResult:
+    """What came of the probe, or of a share of it.
+
+    `texts` has the number of the (first) text of each request that can be sent; `send` takes a position in it.
+    """
+    share = share or Share()
+    return (
+        _OpenLoop(plan, texts, send, share, trace_s).run()
+        if plan.mode == "open"
+        else _ClosedLoop(plan, texts, send, share).run()
+    )
+
+
+def most_in_flight() -> int:
+    """How many requests this process may have in flight, as many as it wants if the system lets it."""
+    if sys.platform == "win32":
+        return MOST_IN_FLIGHT
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_IN_FLIGHT + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MOST_IN_FLIGHT if soft == resource.RLIM_INFINITY else min(MOST_IN_FLIGHT, soft - _OTHER_FILES)
+
+
+def window_offsets_ns(plan: ProbePlan, trace_s: Sequence[float] = ()) -> list[int]:
+    """When the requests of the measured window are due, in nanoseconds from its start."""
+    return arrival_offsets_ns(plan.arrivals, plan.rate_rps, plan.duration_s, plan.seed, trace_s)
+
+
+def _start_ns(share: Share) -> int:
+    soon_ns = time.perf_counter_ns() + HEAD_START_NS
+    return max(soon_ns, perf_ns(share.start_unix_s)) if share.start_unix_s else soon_ns
 
 
 class _OpenLoop:
     """One open-loop probe under way."""
 
-    def __init__(self, plan: ProbePlan, bodies: list[bytes], send: Send) -> None:
-        seconds = plan.warmup_s + plan.duration_s
-        offsets = arrival_offsets_ns(plan.arrivals, plan.rate_rps, seconds, plan.seed)
-        self._plan, self._bodies, self._send = plan, bodies, send
-        self._start_ns = time.perf_counter_ns() + HEAD_START_NS
-        self._end_ns = self._start_ns + round(seconds * NS_PER_S)
-        self._due_ns = [self._start_ns + offset for offset in offsets]
-        self._recorder = Recorder(plan, self._start_ns + round(plan.warmup_s * NS_PER_S))
-        self._planned = sum(due >= self._recorder.window_start_ns for due in self._due_ns)
-        # Requests in flight: number of the text and moment sent, by number of the request.
-        self._in_flight: dict[int, tuple[int, int]] = {}
+    def __init__(
+        self, plan: ProbePlan, texts: Sequence[int], send: Send, share: Share, trace_s: Sequence[float]
+    ) -> None:
+        self._plan, self._texts, self._send, self._share = plan, texts, send, share
+        warmup_s = (longest_warmup_ns(plan) + 2 * PATIENCE_NS) / NS_PER_S if plan.warmup_s else 0.0
+        warm = arrival_offsets_ns(plan.arrivals, plan.rate_rps, warmup_s, plan.seed + _WARMUP_SEED, trace_s)
+        self._warmup_offsets_ns = self._own(warm) if warmup_s else []
+        self._offsets_ns = self._own(window_offsets_ns(plan, trace_s))
+        self._warmup_order = self._own_order(plan.seed + _WARMUP_SEED)
+        self._order = self._own_order(plan.seed)
+        self._start_ns = _start_ns(share)
+        self._recorder = Recorder(plan)
+        self._warmup = Warmup(plan, share, self._recorder, self._start_ns)
+        self._most_in_flight = most_in_flight()
+        self._sent = 0
+        self._gave_up = ""
+        # Requests in flight, by their number; they are in the order they were sent.
+        self._in_flight: dict[int, _InFlight] = {}
         # Measured requests whose deadline has not passed yet, and those of the passed that missed it.
-        self._undecided: deque[int] = deque()
+        self._undecided: deque[tuple[int, int]] = deque()
         self._in_time: set[int] = set()
         self._missed = 0
 
     def run(self) -> ProbeResult:
         """Send everything that is due, or give up; then wait for answers, at most the plan's drain time."""
-        order, group = seeded_order(len(self._bodies), self._plan.seed), Group()
-        cpu_s, gave_up = time.process_time(), ""
-        for number, due_ns in enumerate(self._due_ns):
-            # Sleeping also lets answers in, so it is done even where the next request is overdue.
-            gevent.sleep(max(0, due_ns - time.perf_counter_ns()) / NS_PER_S)
-            if gave_up := self._hopeless():
-                break
-            if due_ns >= self._recorder.window_start_ns:
-                self._undecided.append(number)
-            group.start(gevent.Greenlet(self._request, number, next(order)))
-        else:
-            gevent.sleep(max(0, self._end_ns - time.perf_counter_ns()) / NS_PER_S)
-        window_end_ns = min(time.perf_counter_ns(), self._end_ns)
-        cpu_ratio = (time.process_time() - cpu_s) * NS_PER_S / max(1, window_end_ns - self._start_ns)
-        group.join(timeout=self._plan.drain_s)
+        cpu_s = time.process_time()
+        with Alarm() as alarm:
+            self._warm_up(alarm)
+            start_ns = self._recorder.window_start_ns
+            end_ns = start_ns + round(self._plan.duration_s * NS_PER_S)
+            self._measure(alarm, start_ns)
+            if not self._gave_up:
+                alarm.wait_until(end_ns)
+        now_ns = time.perf_counter_ns()
+        window_end_ns = min(now_ns, end_ns)
+        cpu_ratio = (time.process_time() - cpu_s) * NS_PER_S / max(1, now_ns - self._start_ns)
+        gevent.joinall([each.greenlet for each in self._in_flight.values()], timeout=self._plan.drain_s)
         self._record_unanswered()
-        group.kill()
-        return self._recorder.result(self._planned, window_end_ns, gave_up, cpu_ratio)
+        return self._recorder.result(len(self._offsets_ns), window_end_ns, self._gave_up, cpu_ratio)
 
-    def _request(self, number: int, text: int) -> None:
-        due_ns, sent_ns = self._due_ns[number], time.perf_counter_ns()
-        self._in_flight[number] = (text, sent_ns)
-        answer = self._send(self._bodies[text])
+    def _own(self, offsets_ns: list[int]) -> list[int]:
+        return offsets_ns[self._share.part :: self._share.parts]
+
+    def _own_order(self, seed: int) -> Iterator[int]:
+        return islice(seeded_order(len(self._texts), seed), self._share.part, None, self._share.parts)
+
+    def _warm_up(self, alarm: Alarm) -> None:
+        """Sends until the measured window begins; what is due after that is not sent."""
+        for offset_ns in (*self._warmup_offsets_ns, longest_warmup_ns(self._plan) + 3 * PATIENCE_NS):
+            due_ns = self._start_ns + offset_ns
+            while not self._gave_up:
+                self._warmup.look()
+                if self._warmup.over and due_ns >= self._recorder.window_start_ns:
+                    return
+                if (now_ns := time.perf_counter_ns()) >= due_ns:
+                    break
+                alarm.wait_until(min(due_ns, now_ns + LOOK_EVERY_NS))
+            self._gave_up = self._gave_up or self._hopeless()
+            if self._gave_up:
+                break
+            self._start_request(due_ns, next(self._warmup_order))
+        if not self._warmup.over:
+            self._recorder.open_window(
+                time.perf_counter_ns(), (time.perf_counter_ns() - self._start_ns) / NS_PER_S, steady=False
+            )
+
+    def _measure(self, alarm: Alarm, start_ns: int) -> None:
+        for offset_ns in () if self._gave_up else self._offsets_ns:
+            due_ns = start_ns + offset_ns
+            # Waiting also lets answers in, so it is done even where the next request is overdue.
+            alarm.wait_until(due_ns)
+            if gave_up := self._hopeless():
+                self._gave_up = gave_up
+                return
+            self._undecided.append((self._sent, due_ns))
+            self._start_request(due_ns, next(self._order))
+
+    def _start_request(self, due_ns: int, body: int) -> None:
+        gevent.spawn(self._request, self._sent, due_ns, body)
+        self._sent += 1
+
+    def _request(self, number: int, due_ns: int, body: int) -> None:
+        sent_ns, text = time.perf_counter_ns(), self._texts[body]
+        self._in_flight[number] = _InFlight(text, due_ns, sent_ns, cast("gevent.Greenlet", gevent.getcurrent()))
+        answer = self._send(body)
         done_ns = time.perf_counter_ns()
         if self._in_flight.pop(number, None) is None:
             return
@@ -89,49 +186,76 @@ class _OpenLoop:
 
         Every measured request is judged once, when its deadline passes, so requests still unanswered count too.
         """
-        deadline_ns = time.perf_counter_ns() - self._plan.late_ms * NS_PER_MS
-        while self._undecided and self._due_ns[self._undecided[0]] < deadline_ns:
-            number = self._undecided.popleft()
+        now_ns = time.perf_counter_ns()
+        deadline_ns = now_ns - self._plan.late_ms * NS_PER_MS
+        while self._undecided and self._undecided[0][1] < deadline_ns:
+            number, _ = self._undecided.popleft()
             self._missed += number not in self._in_time
             self._in_time.discard(number)
-        if self._missed > self._plan.give_up_ratio * self._planned:
-            return f"{self._missed} of {self._planned} requests were already late or failed"
-        if len(self._in_flight) > MOST_IN_FLIGHT:
-            return f"more than {MOST_IN_FLIGHT} requests were in flight"
-        return ""
+        if self._missed > self._plan.give_up_ratio * len(self._offsets_ns):
+            return f"{self._missed} of {len(self._offsets_ns)} requests were already late or failed"
+        if len(self._in_flight) > self._most_in_flight:
+            return f"more than {self._most_in_flight} requests were in flight"
+        if self._in_flight and now_ns - next(iter(self._in_flight.values())).sent_ns > NETWORK_TIMEOUT_NS:
+            self._record_unanswered(now_ns - NETWORK_TIMEOUT_NS)
+        return self._share.stop
 
-    def _record_unanswered(self) -> None:
+    def _record_unanswered(self, sent_before_ns: int | None = None) -> None:
+        """Gives up on requests in flight, or on those of them that were sent before a moment."""
         now_ns = time.perf_counter_ns()
-        for number, (text, sent_ns) in self._in_flight.items():
-            self._recorder.record(Sent(text, self._due_ns[number], sent_ns, now_ns), UNANSWERED)
-        self._in_flight.clear()
+        for number, each in list(self._in_flight.items()):
+            if sent_before_ns is not None and each.sent_ns >= sent_before_ns:
+                return
+            del self._in_flight[number]
+            self._recorder.record(Sent(each.text, each.due_ns, each.sent_ns, now_ns), UNANSWERED)
+            each.greenlet.kill(block=False)
 
 
-def _run_closed(plan: ProbePlan, bodies: list[bytes], send: Send) -> ProbeResult:
-    start_ns = time.perf_counter_ns()
-    recorder = Recorder(plan, start_ns + round(plan.warmup_s * NS_PER_S))
-    end_ns = recorder.window_start_ns + round(plan.duration_s * NS_PER_S)
-    order = seeded_order(len(bodies), plan.seed)
-    waiting: dict[int, tuple[int, int]] = {}
+class _ClosedLoop:
+    """One closed-loop probe under way: users who send again as soon as they are answered."""
 
-    def user(number: int) -> None:
-        """Sends the next request as soon as the last is answered, until the probe ends."""
-        while (sent_ns := time.perf_counter_ns()) < end_ns:
-            text = next(order)
-            waiting[number] = (text, sent_ns)
-            answer = send(bodies[text])
-            del waiting[number]
-            recorder.record(Sent(text, sent_ns, sent_ns, time.perf_counter_ns()), answer)
+    def __init__(self, plan: ProbePlan, texts: Sequence[int], send: Send, share: Share) -> None:
+        self._plan, self._texts, self._send, self._share = plan, texts, send, share
+        self._order = islice(seeded_order(len(texts), plan.seed), share.part, None, share.parts)
+        self._users = len(range(share.part, plan.concurrency, share.parts))
+        self._start_ns = _start_ns(share)
+        self._recorder = Recorder(plan)
+        self._warmup = Warmup(plan, share, self._recorder, self._start_ns)
+        self._waiting: dict[int, tuple[int, int]] = {}
+
+    def run(self) -> ProbeResult:
+        """Keep the users busy until the window ends; then wait for answers, at most the plan's drain time."""
+        gevent.sleep(max(0, self._start_ns - time.perf_counter_ns()) / NS_PER_S)
+        cpu_s, group = time.process_time(), Group()
+        for number in range(self._users):
+            group.start(gevent.Greenlet(self._user, number))
+        while not self._warmup.over:
+            gevent.sleep(LOOK_EVERY_NS / NS_PER_S)
+            self._warmup.look()
+        while time.perf_counter_ns() < self._end_ns and not self._share.stop:
+            gevent.sleep(min(LOOK_EVERY_NS, max(0, self._end_ns - time.perf_counter_ns())) / NS_PER_S)
+        now_ns = time.perf_counter_ns()
+        cpu_ratio = (time.process_time() - cpu_s) * NS_PER_S / max(1, now_ns - self._start_ns)
+        group.join(timeout=self._plan.drain_s)
+        end_ns = min(now_ns, self._end_ns)
+        for text, sent_ns in list(self._waiting.values()):
+            self._recorder.record(Sent(text, sent_ns, sent_ns, time.perf_counter_ns()), UNANSWERED)
+        group.kill()
+        return self._recorder.result(self._recorder.requests, end_ns, self._share.stop, cpu_ratio)
+
+    @property
+    def _end_ns(self) -> int:
+        return self._recorder.window_start_ns + round(self._plan.duration_s * NS_PER_S)
+
+    def _user(self, number: int) -> None:
+        while not self._share.stop:
+            sent_ns = time.perf_counter_ns()
+            if self._warmup.over and sent_ns >= self._end_ns:
+                return
+            body = next(self._order)
+            text = self._texts[body]
+            self._waiting[number] = (text, sent_ns)
+            answer = self._send(body)
+            del self._waiting[number]
+            self._recorder.record(Sent(text, sent_ns, sent_ns, time.perf_counter_ns()), answer)
             gevent.sleep(0)
-
-    cpu_s, group = time.process_time(), Group()
-    for number in range(plan.concurrency):
-        group.start(gevent.Greenlet(user, number))
-    group.join(timeout=plan.warmup_s + plan.duration_s)
-    cpu_ratio = (time.process_time() - cpu_s) * NS_PER_S / (time.perf_counter_ns() - start_ns)
-    group.join(timeout=plan.drain_s)
-    now_ns = time.perf_counter_ns()
-    for text, sent_ns in list(waiting.values()):
-        recorder.record(Sent(text, sent_ns, sent_ns, now_ns), UNANSWERED)
-    group.kill()
-    return recorder.result(recorder.requests, end_ns, "", cpu_ratio)

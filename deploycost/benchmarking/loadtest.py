@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
-from deploycost.benchmarking.bench import Bench, Period, probe_ceiling, search
+from deploycost.benchmarking.bench import (
+    Bench,
+    Period,
+    precise_enough,
+    probe_ceiling,
+    search,
+    search_start,
+    time_first_answer,
+)
 from deploycost.benchmarking.certificate import Evidence, certify
-from deploycost.benchmarking.cores import CorePlan, HostState, HostWatch, plan_cores
-from deploycost.benchmarking.endpoint import endpoint_module, running_endpoint
-from deploycost.benchmarking.generator import running_generator
-from deploycost.benchmarking.sampling import Sampler
-from deploycost.benchmarking.search import PRECISIONS, capacity_of
+from deploycost.benchmarking.cores import CorePlan, HostState, HostWatch, cores_of, plan_cores
+from deploycost.benchmarking.endpoint import Endpoint, Target, existing_endpoint, running_endpoint
+from deploycost.benchmarking.generator import Crew, Generator, Traffic, running_generator
+from deploycost.benchmarking.meters import assumed_power, gpu_meter, measured_power, package_meter
+from deploycost.benchmarking.sampling import Meters, Sampler
+from deploycost.benchmarking.search import PRECISIONS, Start, capacity_of
+from deploycost.benchmarking.settings import Saturation, candidates, module_of, propose
+from deploycost.benchmarking.verdict import QUANTILE
 from deploycost.environment import MachineFacts, now
 from deploycost.experiment import LoadSpec
-from deploycost.records import CurvePoint, Figure, LoadRecord, Slo
+from deploycost.records import CurvePoint, Figure, LoadRecord, PowerUse, ServerSettings, Slo
+from deploycost.stats import minimum_samples
 from deploycost.units import milliseconds, rate
 from loadtests.result import ProbeResult, merged, quantile_ms
 
+# Module and arguments of the endpoint with some settings.
+Server = Callable[[ServerSettings], Sequence[str]]
 # Requests kept in flight per server thread to find what the server can do at most.
 SATURATING_USERS = 4
+# As many as give batches company.
+TUNING_USERS = 16
+# Probes so near above the capacity still tell how the server behaves at it.
+EDGE_ROOM = 1.02
 
 
 @dataclass(frozen=True)
@@ -38,15 +58,44 @@ class LoadSubject:
 
 
 @dataclass(frozen=True)
+class Client:
+    """Who sends what: the traffic, the processes that make it, and the service to send it to, where one is running."""
+
+    traffic: Traffic = field(default_factory=Traffic)
+    crew: Crew = field(default_factory=Crew)
+    target: Target | None = None
+
+
+@dataclass(frozen=True)
 class _Task:
     """What is to be done, and where."""
 
     subject: LoadSubject
     spec: LoadSpec
-    cores: CorePlan
-    module: tuple[str, ...]
+    machine: MachineFacts
+    server: Server
     seed: int
     progress: Callable[[str], None]
+    keep: Callable[[CurvePoint], None]
+    client: Client
+
+    @property
+    def slo(self) -> Slo:
+        return slo_of(self.spec)
+
+    @property
+    def name(self) -> str:
+        return f"the endpoint of {self.subject.variant}"
+
+    def cores(self, settings: ServerSettings) -> CorePlan:
+        """Cores of both sides; a process that is not ours stays on those it is on."""
+        planned = plan_cores(settings.workers * settings.threads, self.client.crew.workers)
+        return planned if self.client.target is None else CorePlan(cores_of(self.client.target.pid), planned.client)
+
+    def generator(self, cores: CorePlan) -> AbstractContextManager[Generator]:
+        """The client, with its workers."""
+        client = self.client
+        return running_generator(self.subject.texts, cores.client, client.traffic, client.crew, self.progress)
 
 
 @dataclass(frozen=True)
@@ -54,11 +103,24 @@ class _Measured:
     """What the processes left behind when they had been stopped."""
 
     bench: Bench
-    sampler: Sampler
+    sampler: Sampler | None
+    first_answer_s: float | None
     lone: ProbeResult
+    start: Start
     saturation_rps: float
     points: list[CurvePoint]
     ceiling: ProbeResult
+
+
+def slo_of(spec: LoadSpec) -> Slo:
+    """The objectives that a load test is asked for."""
+    return Slo(
+        p95_ms=spec.slo_p95_ms,
+        max_error_ratio=spec.max_error_ratio,
+        p50_ms=spec.slo_p50_ms,
+        p90_ms=spec.slo_p90_ms,
+        p99_ms=spec.slo_p99_ms,
+    )
 
 
 def measure(
@@ -67,53 +129,121 @@ def measure(
     machine: MachineFacts,
     seed: int,
     progress: Callable[[str], None],
-    module: Sequence[str] | None = None,
+    server: Server | None = None,
+    keep: Callable[[CurvePoint], None] = lambda _: None,
+    client: Client | None = None,
 ) -> LoadRecord:
-    """What a variant carries on this machine under the objective of `spec`.
+    """What a variant carries on this machine under the objectives of `spec`.
 
-    Everything started is stopped again, also on an exception or Ctrl-C. Where no rate meets the objective the record
-    says so with a capacity of 0. `module` is the endpoint to start, by default the one that serves the bundle.
+    Everything started is stopped again, also on an exception or Ctrl-C. Where no rate meets the objectives the record
+    says so with a capacity of 0. `server` says which endpoint to start for some settings, by default the one that
+    serves the bundle; `keep` is given each point of the curve as soon as it is there. For a `client` with a target
+    none is started, and what is not known of a service that was running is None in the record.
 
     Raises:
         LoadTestFailed: the endpoint or the client died, hung, did not start, or never gave a good answer.
     """
-    module = module or endpoint_module(subject.bundle_folder, spec.server_threads)
-    task = _Task(subject, spec, plan_cores(spec.server_threads), tuple(module), seed, progress)
-    watch = HostWatch(task.cores.server)
+    server = server or partial(module_of, subject.bundle_folder)
+    task = _Task(subject, spec, machine, server, seed, progress, keep, client or Client())
+    return (
+        _tuned(task)
+        if spec.tune and task.client.target is None
+        else _measure_with(task, ServerSettings(threads=spec.server_threads))
+    )
+
+
+def _tuned(task: _Task) -> LoadRecord:
+    """The record of the settings that carry the most: of the best of a search, or of the default."""
+    tries = candidates(task.spec.server_threads)
+    with task.generator(task.cores(tries[0])) as generator:
+        tried = propose(tries, partial(_saturated, task, generator), task.slo.p95_ms)
+    best = tried[0].settings
+    if best == tries[0]:
+        best = tried[1].settings if len(tried) > 1 else best
+    task.progress(f"{task.subject.variant}: capacity with {best.text}, beside that of the default")
+    records = {each: _measure_with(task, each) for each in (tries[0], best)}
+    chosen = max(records.values(), key=lambda record: record.capacity_rps.value or 0.0)
+    told = tuple(
+        each.model_copy(update={"capacity_rps": records[each.settings].capacity_rps})
+        if each.settings in records
+        else each
+        for each in tried
+    )
+    return chosen.model_copy(update={"tuned": True, "tried": told})
+
+
+def _saturated(task: _Task, generator: Generator, settings: ServerSettings) -> Saturation:
+    """What the endpoint does with these settings under as many users as the objective leaves room for."""
+    cores = task.cores(settings)
+    with running_endpoint(task.name, tuple(task.server(settings)), cores.server) as endpoint:
+        bench = Bench(
+            task.subject.variant,
+            task.slo,
+            PRECISIONS[task.spec.precision],
+            generator,
+            endpoint,
+            task.seed,
+            task.progress,
+        )
+        result = bench.closed(users=TUNING_USERS * task.spec.server_threads)
+    latency = merged([result.latency])
+    p95_ms = quantile_ms(latency, QUANTILE) if result.answered >= minimum_samples(QUANTILE) else None
+    task.progress(f"{task.subject.variant}: {settings.text}: {rate(result.achieved_rps)}, p95 {milliseconds(p95_ms)}")
+    return Saturation(result.achieved_rps, p95_ms)
+
+
+def _measure_with(task: _Task, settings: ServerSettings) -> LoadRecord:
+    cores = task.cores(settings)
+    watch = HostWatch(cores.server)
     with ExitStack() as stack:
-        measured = _measure(stack, task)
-    return _record(task, machine, measured, watch.finish())
+        measured = _measure(stack, task, settings, cores)
+    return _record(task, settings, cores, measured, watch.finish())
 
 
-def _measure(stack: ExitStack, task: _Task) -> _Measured:
-    subject, spec, cores = task.subject, task.spec, task.cores
-    slo = Slo(p95_ms=spec.slo_p95_ms, max_error_ratio=spec.max_error_ratio)
-    generator = stack.enter_context(running_generator(subject.texts, cores.client))
-    endpoint = stack.enter_context(running_endpoint(f"the endpoint of {subject.variant}", task.module, cores.server))
-    sampler = stack.enter_context(Sampler(endpoint.child.pid, cores.client))
-    bench = Bench(subject.variant, slo, PRECISIONS[spec.precision], generator, endpoint, task.seed, task.progress)
+def _measure(stack: ExitStack, task: _Task, settings: ServerSettings, cores: CorePlan) -> _Measured:
+    subject, spec, slo = task.subject, task.spec, task.slo
+    generator = stack.enter_context(task.generator(cores))
+    endpoint = _endpoint(stack, task, settings, cores)
+    sampler = None
+    if (pid := endpoint.child.pid) is not None:
+        meters = Meters(package=package_meter(), gpu=gpu_meter())
+        sampler = stack.enter_context(Sampler(pid, cores.client, meters))
+    precision = precise_enough(PRECISIONS[spec.precision], slo)
+    bench = Bench(subject.variant, slo, precision, generator, endpoint, task.seed, task.progress, task.keep)
+    # A service that was running has answered others before.
+    first_answer_s = time_first_answer(endpoint, subject.texts[0]) if task.client.target is None else None
     lone = bench.closed(users=1)
-    saturation_rps = bench.closed(users=SATURATING_USERS * spec.server_threads).achieved_rps
-    points = search(bench, lone, saturation_rps)
+    users = SATURATING_USERS * settings.workers * settings.threads
+    saturation_rps = bench.closed(users=users).achieved_rps
+    start = search_start(lone, saturation_rps, slo)
+    points = search(bench, start, saturation_rps, lone_ms=quantile_ms(merged([lone.service]), 0.5))
     # The null server takes its place, on the same cores.
     endpoint.child.stop()
-    ceiling = probe_ceiling(generator, cores, slo, capacity_of(points).value or saturation_rps)
-    return _Measured(bench, sampler, lone, saturation_rps, points, ceiling)
+    capacity_rps = capacity_of(points, start.prior).value or saturation_rps
+    ceiling = probe_ceiling(generator, cores, slo, capacity_rps)
+    return _Measured(bench, sampler, first_answer_s, lone, start, saturation_rps, points, ceiling)
 
 
-def _record(task: _Task, machine: MachineFacts, measured: _Measured, host: HostState) -> LoadRecord:
-    subject, threads = task.subject, task.spec.server_threads
-    slo, capacity = measured.bench.slo, capacity_of(measured.points)
+def _endpoint(stack: ExitStack, task: _Task, settings: ServerSettings, cores: CorePlan) -> Endpoint:
+    if task.client.target is not None:
+        return existing_endpoint(task.name, task.client.target)
+    return stack.enter_context(running_endpoint(task.name, tuple(task.server(settings)), cores.server))
+
+
+def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _Measured, host: HostState) -> LoadRecord:
+    subject, threads = task.subject, settings.workers * settings.threads
+    slo, capacity = measured.bench.slo, capacity_of(measured.points, measured.start.prior)
     decisive, at_capacity, busy = _at_the_edge(measured.bench, capacity)
     evidence = Evidence(
         slo=slo,
-        cores=task.cores,
+        cores=cores,
         decisive=decisive,
         at_capacity=at_capacity,
         ceiling=measured.ceiling,
         host=host,
         agreement=_agreement(subject, measured.lone),
     )
+    sampler = measured.sampler
     return LoadRecord(
         fingerprint=subject.fingerprint,
         variant=subject.variant,
@@ -122,31 +252,56 @@ def _record(task: _Task, machine: MachineFacts, measured: _Measured, host: HostS
         capacity_reason=_capacity_reason(capacity, measured),
         saturation_rps=measured.saturation_rps,
         curve=tuple(sorted(measured.points, key=lambda point: point.rate_rps)),
-        memory_bytes=measured.sampler.memory_use(busy),
+        memory_bytes=sampler.memory_use(busy) if sampler else None,
+        gpu_memory_bytes=sampler.gpu_memory_use(busy) if sampler else None,
         startup_s=measured.bench.endpoint.startup_s,
+        first_answer_s=measured.first_answer_s,
+        server=settings if task.client.target is None else None,
+        core_cpu_ratios=sampler.core_cpu_ratios(busy) if sampler else (),
+        power=_power(task, sampler, busy, threads, at_capacity) if sampler else None,
         server_cores=threads,
-        server_cpu_ratio=measured.sampler.cpu_ratio(busy, threads),
+        server_cpu_ratio=sampler.cpu_ratio(busy, threads) if sampler else None,
         client_cpu_ratio=max(result.client_cpu_ratio for result in at_capacity),
         mean_tokens=subject.mean_tokens,
         certificate=certify(evidence),
-        environment=machine,
+        environment=task.machine,
         bundle_digest=subject.bundle_digest,
+        url=task.client.target.url if task.client.target else "",
+        arrivals=task.client.traffic.arrivals,
+        texts_per_request=task.client.traffic.texts_per_request,
         seed=task.seed,
         duration_s=host.duration_s,
         finished_at=now(),
     )
 
 
-def _at_the_edge(bench: Bench, capacity: Figure) -> tuple[list[ProbeResult], list[ProbeResult], list[Period]]:
-    """Probes from the capacity to the lowest failing rate, those at the capacity, and when the latter ran.
+def _power(
+    task: _Task, sampler: Sampler, busy: list[Period], cores: int, at_capacity: Sequence[ProbeResult]
+) -> PowerUse:
+    answers_per_s = fmean(result.achieved_rps for result in at_capacity)
+    counted = sampler.watts(busy)
+    if counted is not None:
+        return measured_power(*counted, answers_per_s)
+    ratio = sampler.cpu_ratio(busy, cores)
+    return assumed_power(task.machine.cpu_model, cores * (1.0 if ratio is None else ratio), answers_per_s)
 
-    Where no rate met the objective all open-loop probes are both.
+
+def _at_the_edge(bench: Bench, capacity: Figure) -> tuple[list[ProbeResult], list[ProbeResult], list[Period]]:
+    """Probes within the interval of the capacity, those at or below its value there, and when the latter ran.
+
+    The nearest probe below the value stands in where none is within. Where no rate met the objectives all open-loop
+    probes are both.
     """
     probes = [(result, period) for result, period in bench.results if result.mode == "open"]
-    low = capacity.value or 0.0
-    high = capacity.high if capacity.value and capacity.high is not None else float("inf")
+    value = capacity.value or 0.0
+    if not value:
+        return [result for result, _ in probes], [result for result, _ in probes], [period for _, period in probes]
+    carried = [pair for pair in probes if pair[0].rate_rps <= value * EDGE_ROOM and not pair[0].gave_up] or probes
+    nearest = max(result.rate_rps for result, _ in carried)
+    low = min(capacity.low or value, nearest / EDGE_ROOM)
+    high = capacity.high if capacity.high is not None else float("inf")
     decisive = [result for result, _ in probes if low <= result.rate_rps <= high]
-    at_capacity = [(result, period) for result, period in probes if low in (0.0, result.rate_rps)]
+    at_capacity = [pair for pair in carried if pair[0].rate_rps >= low]
     return decisive, [result for result, _ in at_capacity], [period for _, period in at_capacity]
 
 
@@ -156,7 +311,7 @@ def _capacity_reason(capacity: Figure, measured: _Measured) -> str:
     alone_ms = quantile_ms(merged([measured.lone.service]), 0.5)
     slowest = min(measured.points, key=lambda point: point.rate_rps)
     return (
-        f"no rate meets p95 <= {measured.bench.slo.p95_ms:g} ms: a lone request takes {milliseconds(alone_ms)} "
+        f"no rate meets {measured.bench.slo.text}: a lone request takes {milliseconds(alone_ms)} "
         f"at the median, and at {rate(slowest.rate_rps)} {slowest.reason}"
     )
 

@@ -1,33 +1,40 @@
-"""Whether a probe met the objective, and why not: a probe's raw timings in, a point of the curve out."""
+"""Whether a probe met the objectives, and why not: a probe's raw timings in, a point of the curve out."""
 
 from __future__ import annotations
 
 from hdrh.histogram import HdrHistogram
 
-from deploycost.benchmarking.search import MOST_STRAIN
-from deploycost.records import CurvePoint, Slo
+from deploycost.benchmarking.crossing import design_effect
+from deploycost.benchmarking.search import MOST_STRAIN, WRECKED_STRAIN
+from deploycost.records import CurvePoint, Miss, Slo
 from deploycost.stats import minimum_samples, quantile_ranks
 from loadtests.result import ProbeResult, merged, quantile_ms
 
 QUANTILE = 0.95
 LATE_RATIO = 1 - QUANTILE
+ERRORS = "errors"
 # Served less than this share of what was offered: the rest is still queueing.
 LEAST_SERVED_RATIO = 0.9
+# A probe a little beyond the limit tells where the limit is, so only one so far beyond is stopped before its time.
+HOPELESS_STRAIN = 4
 
 
 def give_up_ratio(slo: Slo) -> float:
-    """The share of late or failed requests beyond which no remainder of a probe can meet the objective."""
-    return LATE_RATIO + slo.max_error_ratio
+    """The share of late or failed requests beyond which a probe is so far from the objectives that it may stop."""
+    return min(1.0, HOPELESS_STRAIN * (LATE_RATIO + slo.max_error_ratio))
 
 
 def curve_point(result: ProbeResult, slo: Slo) -> CurvePoint:
     """The point of the latency-rate curve, with its verdict. Percentiles need enough samples, or are None."""
     latency, service = merged([result.latency]), merged([result.service])
-    low, high = _p95_interval(latency)
+    misses = _misses(result, slo)
+    effective = _effective_requests(result, misses)
+    low, high = _p95_interval(latency, effective)
     reason = _reason(result, latency, slo)
-    strain = _strain(result, slo)
+    strain = max((_strain(miss) for miss in misses), default=0.0)
     # A probe that failed for another reason than late or failed answers is beyond the limit by an unknown amount.
     strain = max(strain, MOST_STRAIN) if reason and strain <= 1 else strain
+    strain = max(strain, WRECKED_STRAIN) if result.gave_up else strain
     return CurvePoint(
         rate_rps=result.rate_rps,
         achieved_rps=result.achieved_rps,
@@ -40,6 +47,8 @@ def curve_point(result: ProbeResult, slo: Slo) -> CurvePoint:
         p95_high_ms=high,
         late=result.late,
         strain=strain,
+        misses=misses,
+        effective_requests=effective,
         errors=result.failed,
         requests=result.requests,
         duration_s=result.window_s,
@@ -48,29 +57,61 @@ def curve_point(result: ProbeResult, slo: Slo) -> CurvePoint:
     )
 
 
+def _misses(result: ProbeResult, slo: Slo) -> tuple[Miss, ...]:
+    """One for each objective; latencies are of good answers alone, and failed requests count among the errors."""
+    slices = [(merged([each.latency]), each.requests, each.failed) for each in result.slices]
+    found = []
+    for name, quantile, limit_ms in slo.limits:
+        counts = [(requests - failed, _later_than(latency, limit_ms)) for latency, requests, failed in slices]
+        missed = sum(late for _, late in counts)
+        found.append((name, missed, result.answered, 1 - quantile, counts))
+    found.append(
+        (ERRORS, result.failed, result.requests, slo.max_error_ratio, [(n, failed) for _, n, failed in slices])
+    )
+    return tuple(
+        Miss(
+            objective=name,
+            missed=missed,
+            requests=requests,
+            allowed_ratio=allowed,
+            design_effect=design_effect(counts),
+        )
+        for name, missed, requests, allowed, counts in found
+    )
+
+
+def _later_than(latency: HdrHistogram, limit_ms: float) -> int:
+    # The first value beyond the one that the limit is kept as: the histogram has three significant digits.
+    counted = sum(
+        item.count_added_in_this_iter_step
+        for item in latency.get_recorded_iterator()
+        if item.value_iterated_to > latency.get_highest_equivalent_value(round(1000 * limit_ms))
+    )
+    return int(counted)
+
+
 def _reason(result: ProbeResult, latency: HdrHistogram, slo: Slo) -> str:
     if result.failed > slo.max_error_ratio * result.requests:
         worst = max(result.errors, key=lambda kind: result.errors[kind])
         return f"{result.failed} of {result.requests} requests failed, most of them with: {worst}"
     if result.gave_up:
         return f"stopped early: {result.gave_up}"
-    if result.late > LATE_RATIO * result.answered:
-        return f"p95 {quantile_ms(latency, QUANTILE):.3g} ms is above {slo.p95_ms:g} ms"
-    if result.answered < minimum_samples(QUANTILE):
-        return f"only {result.answered} answers; p95 needs {minimum_samples(QUANTILE)}"
+    for name, quantile, limit_ms in slo.limits:
+        # A hair, because 1 - 0.95 is not 0.05 in floats.
+        if _later_than(latency, limit_ms) > (1 - quantile) * result.answered * (1 + 1e-9):
+            return f"{name} {quantile_ms(latency, quantile):.3g} ms is above {limit_ms:g} ms"
+    for name, quantile, _ in slo.limits:
+        if result.answered < minimum_samples(quantile):
+            return f"only {result.answered} answers; {name} needs {minimum_samples(quantile)}"
     if result.achieved_rps < LEAST_SERVED_RATIO * result.rate_rps:
         return f"served {result.achieved_rps:.3g}/s of {result.rate_rps:.3g}/s offered"
     return ""
 
 
-def _strain(result: ProbeResult, slo: Slo) -> float:
-    if not result.requests:
+def _strain(miss: Miss) -> float:
+    if not miss.missed:
         return 0.0
-    failed_ratio = result.failed / result.requests
-    late_strain = result.late / max(1, result.answered) / LATE_RATIO
-    if slo.max_error_ratio:
-        return max(late_strain, failed_ratio / slo.max_error_ratio)
-    return MOST_STRAIN if failed_ratio else late_strain
+    return miss.missed / miss.requests / miss.allowed_ratio if miss.requests and miss.allowed_ratio else MOST_STRAIN
 
 
 def _percentile(histogram: HdrHistogram, quantile: float) -> float | None:
@@ -79,8 +120,14 @@ def _percentile(histogram: HdrHistogram, quantile: float) -> float | None:
     return quantile_ms(histogram, quantile)
 
 
-def _p95_interval(histogram: HdrHistogram) -> tuple[float | None, float | None]:
-    samples = histogram.get_total_count()
+def _effective_requests(result: ProbeResult, misses: tuple[Miss, ...]) -> float | None:
+    effect = next(miss.design_effect for miss in misses if miss.objective == "p95")
+    return None if effect is None else result.answered / effect
+
+
+def _p95_interval(histogram: HdrHistogram, effective: float | None) -> tuple[float | None, float | None]:
+    """By the ranks that so many independent samples would leave; none where those are too few."""
+    samples = histogram.get_total_count() if effective is None else int(effective)
     ranks = quantile_ranks(samples, QUANTILE)
     if ranks is None:
         return None, None

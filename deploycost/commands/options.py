@@ -179,12 +179,26 @@ class LoadFlags:
     slo_p95: Annotated[float | None, Parameter(help="95 % of answers must come within so many ms. Default: 100.")] = (
         _flag("load.slo_p95_ms")
     )
+    slo: Annotated[
+        str | None,
+        Parameter(
+            help="Several objectives: p50, p90, p95, p99 and errors, as in p95=100ms,p99=300ms,errors=1%. p95 keeps "
+            "its limit where neither it nor p99 is named."
+        ),
+    ] = _flag("load.slo")
     precision: Annotated[
         str | None, Parameter(help="quick, normal or tight: time spent per variant. Default: normal.")
     ] = _flag("load.precision")
     server_threads: Annotated[int | None, Parameter(help="Cores that the endpoint may use. Default: 1.")] = _flag(
         "load.server_threads"
     )
+    tune: Annotated[
+        bool | None, Parameter(help="Seek server settings (threads, workers, batches) that carry more. Default: off.")
+    ] = _flag("load.tune")
+
+    def __post_init__(self) -> None:
+        if self.slo is not None and self.slo_p95 is not None:
+            raise UserError("--slo and --slo-p95 say the same thing twice; give one of them, as in --slo p95=100ms")
 
 
 @Parameter(name="*")
@@ -229,7 +243,15 @@ def asked(run: Run, file: Path | None, *flags: BuildFlags | ExportFlags | LoadFl
         UserError: all mistakes in one line.
     """
     kept = run.experiment() if run.has_results else Experiment()
-    base = kept if file is None else read_experiment(file)
+    return with_flags(kept if file is None else read_experiment(file), *flags)
+
+
+def with_flags(base: Experiment, *flags: BuildFlags | LoadFlags | PriceFlags | None) -> Experiment:
+    """An experiment with flags over it.
+
+    Raises:
+        UserError: all mistakes in one line.
+    """
     content = base.model_dump(mode="json")
     for group in flags:
         for flag in fields(group) if group is not None else ():

@@ -54,8 +54,8 @@ def subject(labels: tuple[str, ...] | None = None) -> LoadSubject:
 def run(machine: MachineFacts, slo_p95_ms: float, *options: str, said: list[str] | None = None) -> LoadRecord:
     spec = LoadSpec(slo_p95_ms=slo_p95_ms, precision="quick")
     labels = tuple(text.split()[0] for text in TEXTS)
-    module = ("loadtests.null_server", *options)
-    return measure(subject(labels), spec, machine, 1, (said if said is not None else []).append, module)
+    told = said if said is not None else []
+    return measure(subject(labels), spec, machine, 1, told.append, lambda _: ("loadtests.null_server", *options))
 
 
 @pytest.mark.usefixtures("_hurried")
@@ -91,8 +91,8 @@ def test_a_server_that_is_slower_than_the_objective(machine: MachineFacts) -> No
 @pytest.mark.usefixtures("_hurried")
 def test_wrong_labels_are_not_certified(machine: MachineFacts) -> None:
     spec = LoadSpec(precision="quick")
-    module = ("loadtests.null_server", "--service-ms", "5")
-    record = measure(subject(("Sports",) * len(TEXTS)), spec, machine, 1, [].append, module)
+    wrong = subject(("Sports",) * len(TEXTS))
+    record = measure(wrong, spec, machine, 1, [].append, lambda _: ("loadtests.null_server", "--service-ms", "5"))
     assert not record.certificate.certified
     assert [check.value for check in record.certificate.checks if check.name == "output_parity"] == [0]
 
@@ -148,7 +148,7 @@ from deploycost.environment import machine_facts
 from deploycost.experiment import LoadSpec
 subject = LoadSubject("v", Path("bundle"), "d", ("some text",), None, None, "f")
 try:
-    measure(subject, LoadSpec(), machine_facts(), 1, print, ("loadtests.null_server", "--service-ms", "5"))
+    measure(subject, LoadSpec(), machine_facts(), 1, print, lambda _: ("loadtests.null_server", "--service-ms", "5"))
 except KeyboardInterrupt:
     sys.exit(130)
 """

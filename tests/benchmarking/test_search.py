@@ -1,6 +1,7 @@
 """The search against simulated queues whose capacity is known, and its steps by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal, localcontext
 from math import floor
 from random import Random
@@ -9,15 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploycost.benchmarking.crossing import Prior, design_effect
+from deploycost.benchmarking.queueing import guess_prior
 from deploycost.benchmarking.search import (
     LONGEST_PROBE_S,
     PRECISIONS,
+    Start,
     capacity_of,
     find_capacity,
     next_rate,
     probe_duration_s,
 )
-from deploycost.records import CurvePoint
+from deploycost.records import CurvePoint, Miss
 from loadtests.arrivals import arrival_offsets_ns
 
 QUICK, NORMAL = PRECISIONS["quick"], PRECISIONS["normal"]
@@ -67,17 +71,32 @@ def simulated_queue(
     def probe(rate_rps: float, duration_s: float) -> CurvePoint:
         seconds = warmup_s + duration_s
         dues = [at / 1e9 for at in arrival_offsets_ns("poisson", rate_rps, seconds, source.randrange(10**9))]
-        planned, free_s, late, sent = sum(due >= warmup_s for due in dues), 0.0, 0, 0
+        planned, free_s = sum(due >= warmup_s for due in dues), 0.0
+        lates: list[tuple[float, bool]] = []
         for due in dues:
             free_s = max(free_s, due) + service_s
             if due >= warmup_s:
-                sent += 1
-                late += free_s - due > limit_s
-            if late > 0.06 * planned:
-                return point(rate_rps, late / sent / 0.05, due - warmup_s + limit_s, sent)
-        return point(rate_rps, late / sent / 0.05, duration_s, sent)
+                lates.append((due - warmup_s, free_s - due > limit_s))
+            if sum(late for _, late in lates[-1:]) and sum(late for _, late in lates) > 0.24 * planned:
+                break
+        window_s = min(duration_s, lates[-1][0] + limit_s)
+        slices = [[0, 0] for _ in range(60)]
+        for at_s, late in lates:
+            slices[min(59, int(60 * at_s / window_s))][0] += 1
+            slices[min(59, int(60 * at_s / window_s))][1] += late
+        return counted(rate_rps, [(sent, late) for sent, late in slices], window_s)
 
     return probe
+
+
+def counted(rate_rps: float, slices: list[tuple[int, int]], duration_s: float = 5) -> CurvePoint:
+    """A point with as many requests, late under a p95, as the slices hold."""
+    requests, late = (sum(column) for column in zip(*slices, strict=True))
+    miss = Miss(
+        objective="p95", missed=late, requests=requests, allowed_ratio=0.05, design_effect=design_effect(slices)
+    )
+    plain = point(rate_rps, late / requests / 0.05, duration_s, requests)
+    return plain.model_copy(update={"misses": (miss,)})
 
 
 def test_the_formula_gives_a_known_queue() -> None:
@@ -87,23 +106,27 @@ def test_the_formula_gives_a_known_queue() -> None:
     assert md1_capacity_rps(0.005, 0.1) == pytest.approx(185.1, rel=0.01)
 
 
-@pytest.mark.parametrize(("service_s", "within"), [(0.00125, 0.05), (0.005, 0.10)])
+@pytest.mark.parametrize(("service_s", "within"), [(0.00125, 0.02), (0.005, 0.06)])
 def test_the_capacity_of_a_queue_is_found(service_s: float, within: float) -> None:
-    truth, errors = md1_capacity_rps(service_s, 0.1), []
-    for seed in range(12):
+    truth, errors, covered = md1_capacity_rps(service_s, 0.1), [], 0
+    saturation_rps = 1 / service_s
+    start = Start(truth, guess_prior([service_s], saturation_rps, 0.1, truth))
+    for seed in range(20):
         # A first guess that is off by up to 12 % either way.
-        guess = truth * Random(seed).uniform(0.88, 1.12)
+        guess = replace(start, rate_rps=truth * Random(seed).uniform(0.88, 1.12))
         probe = simulated_queue(service_s, 0.1, NORMAL.warmup_s, seed)
         points = find_capacity(probe, guess, NORMAL)
-        figure = capacity_of(points)
+        figure = capacity_of(points, start.prior)
         assert figure.value is not None
         assert figure.low is not None
         assert figure.high is not None
-        assert figure.low <= figure.value < figure.high
-        assert sum(p.duration_s + NORMAL.warmup_s for p in points) <= 2 * NORMAL.budget_s
+        assert figure.low < figure.value < figure.high
+        assert sum(p.duration_s + NORMAL.warmup_s for p in points) <= 1.1 * NORMAL.budget_s
+        covered += figure.low <= truth <= figure.high
         errors.append(figure.value / truth - 1)
     assert max(map(abs, errors)) < within
     assert abs(sum(errors) / len(errors)) < within / 2
+    assert covered >= 18
 
 
 @given(capacity=st.floats(1, 3000), guess_ratio=st.floats(0.2, 5))
@@ -111,7 +134,7 @@ def test_a_cliff_is_reported_as_an_interval_around_it(capacity: float, guess_rat
     def probe(rate_rps: float, duration_s: float) -> CurvePoint:
         return point(rate_rps, 0 if rate_rps <= capacity else 20, duration_s)
 
-    figure = capacity_of(find_capacity(probe, capacity * guess_ratio, NORMAL))
+    figure = capacity_of(find_capacity(probe, Start(capacity * guess_ratio), NORMAL))
     assert figure.high is not None
     assert figure.low == figure.value
     assert figure.value is not None
@@ -125,40 +148,65 @@ def test_no_rate_meets_the_objective() -> None:
         tried.append(rate_rps)
         return point(rate_rps, 20, duration_s=0.5)
 
-    figure = capacity_of(find_capacity(probe, 1000, QUICK))
+    figure = capacity_of(find_capacity(probe, Start(1000), QUICK))
     assert (figure.value, figure.low, figure.high) == (0, 0, min(tried))
     assert min(tried) == 1000 / 32
 
 
 def test_a_server_beyond_every_rate_tried_has_a_lower_bound() -> None:
-    points = find_capacity(lambda rate_rps, duration_s: point(rate_rps, 0, duration_s), 100, QUICK)
+    points = find_capacity(lambda rate_rps, duration_s: point(rate_rps, 0, duration_s), Start(100), QUICK)
     figure = capacity_of(points)
     assert figure.high is None
     assert figure.value == max(p.rate_rps for p in points) > 100
 
 
 def test_steps_by_hand() -> None:
-    precision = QUICK
-    assert next_rate([], 100, precision) == 100
+    precision, start = QUICK, Start(100)
+    assert next_rate([], start, precision) == 100
     # Up from what passed, in steps that square.
-    assert next_rate([point(100, 0)], 100, precision) == pytest.approx(108)
-    assert next_rate([point(100, 0), point(108, 0)], 100, precision) == pytest.approx(108 * 1.08**2)
+    assert next_rate([point(100, 0)], start, precision) == pytest.approx(108)
+    assert next_rate([point(100, 0), point(108, 0)], start, precision) == pytest.approx(108 * 1.08**2)
     # Down from what failed.
-    assert next_rate([point(100, 9)], 100, precision) == pytest.approx(100 / 1.08)
-    # The geometric mean of a gap.
-    assert next_rate([point(100, 0), point(121, 9)], 100, precision) == pytest.approx(110)
+    assert next_rate([point(100, 9)], start, precision) == pytest.approx(100 / 1.08)
+    # A cliff: the geometric mean of its gap.
+    assert next_rate([point(100, 0), point(121, 9)], start, precision) == pytest.approx(110)
     # Narrow enough: both ends once more, the lower first; then nothing.
     ends = [point(100, 0), point(104, 9)]
-    assert next_rate(ends, 100, precision) == 100
-    assert next_rate([*ends, point(100, 0)], 100, precision) == 104
-    assert next_rate([*ends, *ends], 100, precision) is None
+    assert next_rate(ends, start, precision) == 100
+    assert next_rate([*ends, point(100, 0)], start, precision) == 104
+    assert next_rate([*ends, *ends], start, precision) is None
 
 
-def test_a_repetition_that_overturns_a_verdict_moves_the_gap() -> None:
+def test_probes_are_put_beside_the_crossing_now_above_and_now_below() -> None:
+    start = Start(100, Prior(slope=20, design_effect=1))
+    slices = [(10, 0), (10, 1)] * 30
+    # 30 of 600 are late: just what is allowed, so the crossing is near 100, and 104 is above it.
+    points = [counted(100, slices), counted(104, [(10, 1), (10, 2)] * 30)]
+    below = next_rate(points, start, NORMAL)
+    assert below is not None
+    assert below < 100
+    above = next_rate([*points, counted(below, [(10, 0)] * 60), counted(below, [(10, 0)] * 60)], start, NORMAL)
+    assert above is not None
+    assert above > 100
+
+
+def test_the_first_objective_to_fail_binds() -> None:
+    slow = counted(100, [(100, 0)] * 60), counted(120, [(100, 20)] * 60)
+    loose = Miss(objective="p50", missed=0, requests=6000, allowed_ratio=0.5)
+    assert capacity_of([p.model_copy(update={"misses": (*p.misses, loose)}) for p in slow]) == capacity_of(slow)
+    errors = [Miss(objective="errors", missed=n, requests=6000, allowed_ratio=0.01) for n in (0, 600)]
+    both = [p.model_copy(update={"misses": (*p.misses, e)}) for p, e in zip(slow, errors, strict=True)]
+    together, alone = capacity_of(both).value, capacity_of(slow).value
+    assert together is not None
+    assert alone is not None
+    assert 100 < together < alone < 120
+
+
+def test_a_repetition_that_overturns_a_verdict_widens_the_gap() -> None:
     # 104 passed by luck: pooled with a repetition that failed, its strain is (0.5 + 2) / 2.
     points = [point(100, 0.2), point(104, 0.5), point(108, 5), point(104, 5)]
     figure = capacity_of(points)
-    assert (figure.low, figure.value, figure.high) == (100, 100, 108)
+    assert (figure.low, figure.value, figure.high) == (100, 100, 104)
 
 
 def test_a_probe_lasts_until_a_percentile_has_its_samples() -> None:

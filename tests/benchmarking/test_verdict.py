@@ -73,4 +73,33 @@ def test_a_probe_that_served_less_than_was_offered_does_not_meet_the_objective(m
 
 
 def test_give_up_allows_for_the_late_and_the_failed() -> None:
-    assert give_up_ratio(SLO) == pytest.approx(0.06)
+    assert give_up_ratio(SLO) == pytest.approx(4 * 0.06)
+
+
+def test_every_percentile_has_a_limit_of_its_own(make_result: MakeResult) -> None:
+    slo = Slo(p95_ms=100, p50_ms=20, p99_ms=300)
+    assert slo.text == "p50 <= 20 ms and p95 <= 100 ms and p99 <= 300 ms"
+    fine = curve_point(make_result([10] * 960 + [90] * 40), slo)
+    assert fine.meets_slo
+    assert [(miss.objective, miss.missed, miss.requests) for miss in fine.misses] == [
+        ("p50", 40, 1000), ("p95", 0, 1000), ("p99", 0, 1000), ("errors", 0, 1000),
+    ]  # fmt: skip
+    slow_tail = curve_point(make_result([10] * 980 + [400] * 20), slo)
+    assert slow_tail.strain == pytest.approx(2)
+    assert slow_tail.reason == "p99 400 ms is above 300 ms"
+    slow_middle = curve_point(make_result([10] * 400 + [30] * 600), slo)
+    assert slow_middle.strain == pytest.approx(1.2)
+    assert slow_middle.reason == "p50 30 ms is above 20 ms"
+    few = curve_point(make_result([10] * 200), slo)
+    assert few.reason.startswith("only 200 answers; p99 needs")
+
+
+def test_alike_neighbours_make_the_interval_of_a_percentile_wider(make_result: MakeResult) -> None:
+    apart = curve_point(make_result(([10] * 18 + [90, 150]) * 100), SLO)
+    bursts = curve_point(make_result(([10] * 450 + [90] * 25 + [150] * 25) * 4), SLO)
+    assert apart.effective_requests is not None
+    assert bursts.effective_requests is not None
+    assert bursts.effective_requests < 200
+    assert apart.effective_requests > 1000
+    assert apart.p95_low_ms == pytest.approx(90, rel=0.01)
+    assert bursts.p95_low_ms == pytest.approx(10, rel=0.01) or bursts.p95_low_ms is None

@@ -12,14 +12,14 @@ from loadtests.recorder import Answer
 from loadtests.result import merged, quantile_ms
 
 GOOD = Answer(label="World")
-BODIES = [b"one", b"two"]
+TEXTS = [0, 1]
 
 
-def one_at_a_time(service_s: float) -> Callable[[bytes], Answer]:
+def one_at_a_time(service_s: float) -> Callable[[int], Answer]:
     """A server that serves one request after another."""
     lock = BoundedSemaphore()
 
-    def send(_: bytes) -> Answer:
+    def send(_: int) -> Answer:
         with lock:
             gevent.sleep(service_s)
         return GOOD
@@ -30,12 +30,12 @@ def one_at_a_time(service_s: float) -> Callable[[bytes], Answer]:
 def test_latency_counts_from_the_due_time() -> None:
     # 50/s of requests that take 30 ms one at a time: after 1 s request 50 has waited for 50 x (30 - 20) ms = 500 ms.
     plan = ProbePlan(rate_rps=50, arrivals="constant", warmup_s=0, duration_s=1, late_ms=1000)
-    result = run_probe(plan, BODIES, one_at_a_time(0.03))
+    result = run_probe(plan, TEXTS, one_at_a_time(0.03))
     assert result.requests == result.planned == 50
     longest_ms = quantile_ms(merged([result.latency]), 1)
     assert longest_ms >= 490
     # A closed loop of one user sees nothing of it.
-    closed = run_probe(ProbePlan(mode="closed", warmup_s=0, duration_s=0.5), BODIES, one_at_a_time(0.03))
+    closed = run_probe(ProbePlan(mode="closed", warmup_s=0, duration_s=0.5), TEXTS, one_at_a_time(0.03))
     assert 30 <= quantile_ms(merged([closed.latency]), 0.5) < longest_ms / 4
     assert closed.achieved_rps <= 34
 
@@ -43,14 +43,14 @@ def test_latency_counts_from_the_due_time() -> None:
 def test_a_stall_is_seen_by_all_that_were_due_in_it() -> None:
     sent_s: list[float] = []
 
-    def send(_: bytes) -> Answer:
+    def send(_: int) -> Answer:
         sent_s.append(time.perf_counter())
         passed = sent_s[-1] - sent_s[0]
         gevent.sleep(0.7 - passed if 0.2 < passed < 0.7 else 0.001)
         return GOOD
 
     plan = ProbePlan(rate_rps=100, arrivals="constant", warmup_s=0, duration_s=1, late_ms=100)
-    result = run_probe(plan, BODIES, send)
+    result = run_probe(plan, TEXTS, send)
     # Due between 0.2 s and 0.6 s, half a second's stall: 40 of 100 waited for more than 100 ms, where a client that
     # waits for answers would count one. A busy machine adds some of its own.
     assert result.late >= 34
@@ -59,21 +59,21 @@ def test_a_stall_is_seen_by_all_that_were_due_in_it() -> None:
 def test_a_hopeless_probe_is_given_up_early() -> None:
     plan = ProbePlan(rate_rps=100, warmup_s=0, duration_s=5, late_ms=50, give_up_ratio=0.05, drain_s=0.2)
     start = time.perf_counter()
-    result = run_probe(plan, BODIES, one_at_a_time(0.1))
+    result = run_probe(plan, TEXTS, one_at_a_time(0.1))
     assert time.perf_counter() - start < 2
     assert "already late or failed" in result.gave_up
     assert result.requests < result.planned == 500
 
 
 def test_requests_without_an_answer_fail_when_the_drain_time_is_over() -> None:
-    def send(_: bytes) -> Answer:
+    def send(_: int) -> Answer:
         gevent.sleep(60)
         return GOOD
 
     plan = ProbePlan(rate_rps=20, warmup_s=0, duration_s=0.5, drain_s=0.1)
     for mode in ("open", "closed"):
         start = time.perf_counter()
-        result = run_probe(ProbePlan(**{**plan.__dict__, "mode": mode}), BODIES, send)
+        result = run_probe(ProbePlan(**{**plan.__dict__, "mode": mode}), TEXTS, send)
         assert time.perf_counter() - start < 3
         assert result.errors == {"no answer in time": result.requests}
         assert result.requests == (10 if mode == "open" else 1)
@@ -82,4 +82,4 @@ def test_requests_without_an_answer_fail_when_the_drain_time_is_over() -> None:
 
 def test_warm_up_is_not_recorded() -> None:
     plan = ProbePlan(rate_rps=40, arrivals="constant", warmup_s=0.5, duration_s=0.5)
-    assert run_probe(plan, BODIES, one_at_a_time(0.001)).requests == 20
+    assert run_probe(plan, TEXTS, one_at_a_time(0.001)).requests == 20

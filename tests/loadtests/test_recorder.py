@@ -36,8 +36,15 @@ def test_counts_and_timings_by_hand() -> None:
     assert quantile_ms(latency, 0.5) == pytest.approx(200, rel=0.001)
     assert quantile_ms(merged([result.service]), 0.1) == pytest.approx(49, rel=0.001)
     assert quantile_ms(merged([result.dispatch]), 1) == pytest.approx(1, rel=0.001)
-    # Seconds count from the start of the window, by when a request was due.
-    assert result.medians_ms == [pytest.approx(125), pytest.approx(700)]
+    # 60 slices of 33.3 ms from the start of the window, by when a request was due: at 0, 500, 1000 and 1500 ms.
+    told = {number: each for number, each in enumerate(result.slices) if each.requests}
+    assert len(result.slices) == 60
+    assert [(number, each.requests, each.late, each.failed) for number, each in told.items()] == [
+        (0, 1, 0, 0), (15, 1, 1, 0), (30, 1, 0, 1), (45, 1, 1, 0),
+    ]  # fmt: skip
+    assert [each.median_ms for each in told.values()] == [
+        pytest.approx(50, rel=0.001), pytest.approx(200, rel=0.001), None, pytest.approx(700, rel=0.001)
+    ]  # fmt: skip
     assert result.answers == [(7, "World"), (7, "World")]
 
 
