@@ -21,8 +21,17 @@ from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import Experiment, QuoteSpec
 from deploycost.pipeline import variants_of
 from deploycost.projecting.cores import capacity_on
-from deploycost.projecting.evidence import with_records
-from deploycost.records import LoadRecord, ProfileRecord, TuningRecord, Variant, read_record, write_record
+from deploycost.projecting.evidence import services_in, with_records
+from deploycost.records import (
+    LoadRecord,
+    ProfileRecord,
+    Service,
+    Subject,
+    TuningRecord,
+    Variant,
+    read_record,
+    write_record,
+)
 from deploycost.verdicts import Policy, QuoteSheet, Recommendation, Return, Traffic
 from deploycost.workspace import Run, fingerprint, write_text
 from pricing.book import load_book
@@ -75,6 +84,19 @@ def known_variants(run: Run, record_paths: Sequence[Path] = ()) -> list[Variant]
     return with_records(variants, [read_record(path, LoadRecord) for path in record_paths])
 
 
+def known_subjects(run: Run, record_paths: Sequence[Path] = ()) -> list[Subject]:
+    """The same, and the services that records are of; services need no variants beside them.
+
+    Raises:
+        UserError: there is neither, a record is damaged, or one is of a variant that is not here.
+    """
+    records = [read_record(path, LoadRecord) for path in record_paths]
+    services = services_in(records)
+    of_variants = [path for path, record in zip(record_paths, records, strict=True) if not record.url]
+    variants = known_variants(run, of_variants) if of_variants or not services or variants_of(run) else []
+    return [*variants, *services]
+
+
 def tunings_of(run: Run) -> list[TuningRecord]:
     """Every fine-tuning of a run, also those that nothing was exported from.
 
@@ -98,7 +120,7 @@ def profiles_of(run: Run, tunings: Iterable[TuningRecord]) -> list[ProfileRecord
     return found
 
 
-def quote_now(run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_ms: float) -> QuoteSheet:
+def quote_now(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_ms: float) -> QuoteSheet:
     """Prices the variants with the present price book, and keeps the sheet with the price rows it used.
 
     Raises:
@@ -206,10 +228,14 @@ def _returns(
     return tuple(returns), tuple(warnings)
 
 
-def _sheet_path(run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_ms: float) -> Path:
+def _sheet_path(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_ms: float) -> Path:
     evidence = [
-        [each.name, each.export.bundle_digest, *(load.finished_at for load in (each.load, *each.elsewhere) if load)]
+        [each.name, _digest(each), *(load.finished_at for load in (each.load, *each.elsewhere) if load)]
         for each in variants
     ]
     mark = fingerprint(evidence, question.model_dump(mode="json"), slo_p95_ms)
     return run.folder / "quotes" / f"{mark}.json"
+
+
+def _digest(subject: Subject) -> str:
+    return "" if isinstance(subject, Service) else subject.export.bundle_digest

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ from deploycost.workspace import Run, fingerprint, require_space, write_text
 from serving.bundle import BundleError, open_bundle
 
 if TYPE_CHECKING:
-    from deploycost.benchmarking.loadtest import LoadSubject
+    from deploycost.benchmarking.loadtest import Client, LoadSubject
 
 # Of the rules by which stages work: raised when a change of ours makes their earlier results stale.
 _TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 4, 1, 1
@@ -79,17 +79,22 @@ class Material:
 
 @dataclass(frozen=True)
 class LoadBench:
-    """What every load test of a run shares: the texts to send, and the machine."""
+    """What every load test of a run shares: the texts to send, the machine, and how requests are made and by whom."""
 
     texts: tuple[str, ...]
     machine: MachineFacts
+    client: Client | None = None
+    own_texts: bool = False
 
 
 def load_bench(dataset: Dataset, seed: int, instance_type: str | None = None) -> LoadBench:
     """The bench for a data set: a seeded sample of its test texts, of the task's own length distribution."""
-    texts = dataset.test.texts
-    sample = Random(seed).sample(texts, min(LOAD_TEXTS, len(texts)))
-    return LoadBench(tuple(sample), machine_facts(instance_type))
+    return LoadBench(sample_texts(dataset.test.texts, seed), machine_facts(instance_type))
+
+
+def sample_texts(texts: Sequence[str], seed: int) -> tuple[str, ...]:
+    """Enough of the texts for a load test, drawn by a seed."""
+    return tuple(Random(seed).sample(texts, min(LOAD_TEXTS, len(texts))))
 
 
 def gather(experiment: Experiment) -> Material:
@@ -240,18 +245,41 @@ def load_test(
             variant.export.bundle_digest,
             experiment.load.model_dump(mode="json"),
             bench.machine.instance_type,
+            *_workload(bench),
         )
         record = None if again else finished(path, LoadRecord, mark)
         if record is None:
             say(f"{variant.name}: load test {number} of {len(chosen)}")
             subject = _subject(path.with_name("bundle"), variant, bench.texts, mark)
             seed = experiment.training.seed
-            record = measure(subject, experiment.load, bench.machine, seed, say)
+            record = measure(subject, experiment.load, bench.machine, seed, say, client=bench.client)
             write_text(path, write_record(record))
         else:
             say(f"{variant.name}: load-tested before, kept")
         records.append(record)
     return records
+
+
+def measure_service(name: str, experiment: Experiment, bench: LoadBench, say: Say) -> LoadRecord:
+    """Load-tests a service that is running already, which the client of the bench names.
+
+    Raises:
+        LoadTestFailed: it could not be reached, died, or never gave a good answer.
+    """
+    from deploycost.benchmarking.loadtest import LoadSubject, measure
+
+    mark = fingerprint(_LOAD_RULES, name, experiment.load.model_dump(mode="json"), *_workload(bench))
+    subject = LoadSubject(name, Path(), "", bench.texts, None, None, mark)
+    return measure(subject, experiment.load, bench.machine, experiment.training.seed, say, client=bench.client)
+
+
+def _workload(bench: LoadBench) -> tuple[object, ...]:
+    """What decides a load test beside variant and objective, for its fingerprint; nothing where all is as usual."""
+    from deploycost.benchmarking.generator import Traffic
+
+    usual = bench.client is None or bench.client.traffic == Traffic()
+    told = () if usual or bench.client is None else (asdict(bench.client.traffic),)
+    return (*told, bench.texts) if bench.own_texts else told
 
 
 def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark: str) -> LoadSubject:

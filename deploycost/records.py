@@ -355,6 +355,10 @@ class LoadRecord(Record):
     cores, of the client's one, and of each core of the machine, whoever used it. `startup_s` runs from the start of
     the process until it is ready, `first_answer_s` until it has given its first answer. `tried` are the settings that
     `tuned` ones were chosen from.
+
+    Where `url` is given it was a service that had been running there, of which there is no bundle (an empty
+    `bundle_digest`), no settings or start-up time, and no memory, CPU or power unless its process was named. Rates
+    count requests, each of `texts_per_request` texts.
     """
 
     format_version: int = FORMAT_VERSION
@@ -365,11 +369,11 @@ class LoadRecord(Record):
     capacity_reason: str = ""
     saturation_rps: float | None = None
     curve: tuple[CurvePoint, ...]
-    memory_bytes: MemoryUse
+    memory_bytes: MemoryUse | None = None
     gpu_memory_bytes: MemoryUse | None = None
-    startup_s: float
+    startup_s: float | None = None
     first_answer_s: float | None = None
-    server: ServerSettings = ServerSettings()
+    server: ServerSettings | None = ServerSettings()
     tuned: bool = False
     tried: tuple[TriedSettings, ...] = ()
     core_cpu_ratios: tuple[float, ...] = ()
@@ -381,6 +385,9 @@ class LoadRecord(Record):
     certificate: Certificate
     environment: MachineFacts
     bundle_digest: str
+    url: str = ""
+    arrivals: str = "poisson"
+    texts_per_request: int = 1
     seed: int
     duration_s: float
     finished_at: str
@@ -409,6 +416,18 @@ class Variant(Record):
     def name(self) -> str:
         """Method and artifact, as in `qlora-r8.onnx-int8`."""
         return self.export.variant
+
+
+class Service(Record):
+    """A service of the user's own, known by its load tests alone: what it answers was never judged here."""
+
+    name: str
+    elsewhere: tuple[LoadRecord, ...]
+    load: None = None
+
+
+# What a quote can be made for.
+Subject = Variant | Service
 
 
 class UsdPerMillion(Record):

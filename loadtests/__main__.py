@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,7 @@ GRACE_S = 10.0
 OWN_WORKERS_DEADLINE_S = 60.0
 EXPECTED_WORKERS_DEADLINE_S = 600.0
 _POLL_S = 0.05
+_ANY_ADDRESS = ("0.0.0.0", "*", "::")  # noqa: S104 - names to know, not to bind to
 
 Prober = Callable[[dict[str, Any]], str]
 
@@ -38,6 +40,8 @@ Prober = Callable[[dict[str, Any]], str]
 def main() -> None:
     """Serves probes until stdin ends."""
     options = _options()
+    if options.join:
+        _become_worker(options.join, options.port)
     import gevent
     from gevent.queue import Empty, Queue
 
@@ -47,7 +51,8 @@ def main() -> None:
         prober = _crew_prober(options) if options.workers or options.expect_workers else _own_prober()
     except (OSError, RuntimeError) as error:
         _say({"error": str(error)})
-        sys.exit(2)
+        # At once: an orderly exit would wait for the thread that reads stdin.
+        os._exit(2)
     _say({"event": "ready"})
     while True:
         line = lines.get()
@@ -66,6 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--expect-workers", type=int, default=0, help="workers that are started elsewhere")
     parser.add_argument("--bind", default=LOOPBACK, help="address that workers elsewhere connect to")
     parser.add_argument("--port", type=int, default=0, help="port that workers connect to; 0 for any free one")
+    parser.add_argument("--join", default="", help="be a worker: of the one who listens on this address, and --port")
     return parser.parse_args()
 
 
@@ -132,7 +138,8 @@ def _crew_prober(options: argparse.Namespace) -> Prober:
     port = runner.server.port
     own = [_start_worker(port) for _ in range(options.workers)]
     if options.expect_workers:
-        command = " ".join(["locust -f loadtests/locustfile.py", *_joining(options.bind, port)])
+        host = socket.gethostname() if options.bind in _ANY_ADDRESS else options.bind
+        command = f"python -m loadtests --join {host} --port {port}"
         _say({"event": "waiting", "command": command, "workers": options.expect_workers})
     _wait_for(runner, own, options.workers + options.expect_workers, bool(options.expect_workers))
     crew = Crew(runner)
@@ -148,6 +155,11 @@ def _crew_prober(options: argparse.Namespace) -> Prober:
 def _joining(host: str, port: int) -> list[str]:
     """Locust's options by which a worker finds its master."""
     return ["--worker", "--master-host", host, "--master-port", str(port)]
+
+
+def _become_worker(host: str, port: int) -> None:
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *_joining(host, port)]
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 
 def _start_worker(port: int) -> subprocess.Popen[bytes]:

@@ -7,11 +7,12 @@ latency starts when it was due.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import gevent
 from gevent.pool import Group
@@ -26,8 +27,10 @@ from loadtests.workload import seeded_order
 
 # Sends the request of this number and waits for its answer.
 Send = Callable[[int], Answer]
-# Each request in flight holds a socket: beyond this a probe would measure the client's limits.
-MOST_IN_FLIGHT = 900
+# Each request in flight holds a socket, and the system gives a process only so many: beyond them a probe would measure
+# the client's limits.
+MOST_IN_FLIGHT = 5000
+_OTHER_FILES = 100
 # Nobody waits for an answer longer than this.
 NETWORK_TIMEOUT_NS = 30 * NS_PER_S
 # Between the decision to start and the first request that can be due.
@@ -59,6 +62,20 @@ def run_probe(
     )
 
 
+def most_in_flight() -> int:
+    """How many requests this process may have in flight, as many as it wants if the system lets it."""
+    if sys.platform == "win32":
+        return MOST_IN_FLIGHT
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_IN_FLIGHT + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MOST_IN_FLIGHT if soft == resource.RLIM_INFINITY else min(MOST_IN_FLIGHT, soft - _OTHER_FILES)
+
+
 def window_offsets_ns(plan: ProbePlan, trace_s: Sequence[float] = ()) -> list[int]:
     """When the requests of the measured window are due, in nanoseconds from its start."""
     return arrival_offsets_ns(plan.arrivals, plan.rate_rps, plan.duration_s, plan.seed, trace_s)
@@ -85,6 +102,7 @@ class _OpenLoop:
         self._start_ns = _start_ns(share)
         self._recorder = Recorder(plan)
         self._warmup = Warmup(plan, share, self._recorder, self._start_ns)
+        self._most_in_flight = most_in_flight()
         self._sent = 0
         self._gave_up = ""
         # Requests in flight, by their number; they are in the order they were sent.
@@ -154,7 +172,7 @@ class _OpenLoop:
 
     def _request(self, number: int, due_ns: int, body: int) -> None:
         sent_ns, text = time.perf_counter_ns(), self._texts[body]
-        self._in_flight[number] = _InFlight(text, due_ns, sent_ns, gevent.getcurrent())
+        self._in_flight[number] = _InFlight(text, due_ns, sent_ns, cast("gevent.Greenlet", gevent.getcurrent()))
         answer = self._send(body)
         done_ns = time.perf_counter_ns()
         if self._in_flight.pop(number, None) is None:
@@ -176,8 +194,8 @@ class _OpenLoop:
             self._in_time.discard(number)
         if self._missed > self._plan.give_up_ratio * len(self._offsets_ns):
             return f"{self._missed} of {len(self._offsets_ns)} requests were already late or failed"
-        if len(self._in_flight) > MOST_IN_FLIGHT:
-            return f"more than {MOST_IN_FLIGHT} requests were in flight"
+        if len(self._in_flight) > self._most_in_flight:
+            return f"more than {self._most_in_flight} requests were in flight"
         if self._in_flight and now_ns - next(iter(self._in_flight.values())).sent_ns > NETWORK_TIMEOUT_NS:
             self._record_unanswered(now_ns - NETWORK_TIMEOUT_NS)
         return self._share.stop

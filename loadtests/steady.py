@@ -12,6 +12,7 @@ from statistics import median
 
 BATCH = 5
 LEAST_BATCHES = 10
+LEAST_LEFT = 4
 # More batches than this tell nothing more about where a trend ends, and time is short while there is load.
 MOST_BATCHES = 400
 
@@ -38,8 +39,8 @@ def cut_of(values: Sequence[float]) -> int | None:
         left = number - cut
         return max(0.0, squares[left - 1] - sums[left - 1] ** 2 / left) / left**2
 
-    # With few batches left their spread is small by chance: the last ones are never what is kept alone.
-    return size * min(range(number - LEAST_BATCHES // 2), key=error)
+    # With fewer left their spread is small by chance.
+    return size * min(range(number - LEAST_LEFT), key=error)
 
 
 def is_steady(latencies_ms: Sequence[float]) -> bool:

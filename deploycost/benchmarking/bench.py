@@ -124,7 +124,7 @@ def time_first_answer(endpoint: Endpoint, text: str) -> float | None:
         return None
     finally:
         connection.close()
-    return endpoint.startup_s + time.perf_counter() - start_s if answered else None
+    return (endpoint.startup_s or 0.0) + time.perf_counter() - start_s if answered else None
 
 
 def precise_enough(precision: Precision, slo: Slo) -> Precision:
@@ -175,4 +175,5 @@ def probe_ceiling(generator: Generator, cores: CorePlan, slo: Slo, capacity_rps:
                 late_ms=slo.p95_ms,
                 give_up_ratio=give_up_ratio(slo),
             ),
+            to_endpoint=False,
         )

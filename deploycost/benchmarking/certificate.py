@@ -134,7 +134,11 @@ def _growth_ms(result: ProbeResult) -> float:
 def _pinning(cores: CorePlan) -> Check:
     if not cores.server:
         return Check(
-            name="pinned_apart", ok=False, value=None, limit=0, explanation="this system cannot pin a process to cores"
+            name="pinned_apart",
+            ok=False,
+            value=None,
+            limit=0,
+            explanation="the server was not pinned to cores of its own",
         )
     shared = len(set(cores.server) & set(cores.client))
     text = f"server on cores {_listed(cores.server)}, client on {_listed(cores.client)}; cores they share"

@@ -29,12 +29,26 @@ class CorePlan:
         return bool(self.server) and not set(self.server) & set(self.client)
 
 
-def plan_cores(server_threads: int) -> CorePlan:
-    """The first `server_threads` cores that we may use for the server, the last one for the client."""
+def plan_cores(server_threads: int, client_workers: int = 0) -> CorePlan:
+    """The first `server_threads` cores that we may use for the server, the last one for the client.
+
+    Workers of the client get a core each, as far as there are cores that the server leaves.
+    """
     if not hasattr(os, "sched_getaffinity"):
         return CorePlan((), ())
     allowed = sorted(os.sched_getaffinity(0))
-    return CorePlan(tuple(allowed[:server_threads]), (allowed[-1],))
+    left = max(1, len(allowed) - server_threads)
+    return CorePlan(tuple(allowed[:server_threads]), tuple(allowed[-min(max(1, client_workers), left) :]))
+
+
+def cores_of(pid: int | None) -> tuple[int, ...]:
+    """Cores that a process which is not ours stays on, as far as that can be told."""
+    if pid is None or not hasattr(os, "sched_getaffinity"):
+        return ()
+    try:
+        return tuple(sorted(os.sched_getaffinity(pid)))
+    except OSError:
+        return ()
 
 
 @contextmanager

@@ -9,32 +9,66 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from deploycost.benchmarking.child import Child
 from deploycost.errors import LoadTestFailed
+from loadtests.protocol import address_of
 
 LOOPBACK = "127.0.0.1"
 LISTEN_DEADLINE_S = 60.0
 READY_DEADLINE_S = 60.0
+# A service that is said to be running has no reason to be longer silent.
+REACH_DEADLINE_S = 5.0
 _POLL_S = 0.02
 _POLL_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """A server that answers: where, and how long it took to get there."""
+class Target:
+    """A service that was running already: its base URL, and the process behind it, if it is one of this machine's."""
 
-    child: Child
+    url: str
+    pid: int | None = None
+
+
+@dataclass(frozen=True)
+class Service:
+    """What stands for the process of a service that somebody else started, and that is not ours to stop."""
+
+    name: str
+    pid: int | None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is there, as far as can be told."""
+        return self.pid is None or psutil.pid_exists(self.pid)
+
+    def death(self) -> LoadTestFailed:
+        """The error that tells that it is gone."""
+        return LoadTestFailed(f"{self.name} died: there is no process {self.pid} any more")
+
+    def stop(self) -> None:
+        """Leave it as it is."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server that answers: where, and how long it took to get there, None where it was there already."""
+
+    child: Child | Service
     host: str
     port: int
-    startup_s: float
+    startup_s: float | None
+    service_url: str = ""
 
     @property
     def url(self) -> str:
         """The base URL."""
-        return f"http://{self.host}:{self.port}"
+        return self.service_url or f"http://{self.host}:{self.port}"
 
     def wait_ready(self, deadline_s: float) -> None:
-        """Poll `/readyz` until it answers 200.
+        """Poll `/readyz` until it answers 200; of a service that is not ours, until it answers anything over HTTP.
 
         Raises:
             LoadTestFailed: the process died, or was not ready within the deadline.
@@ -44,14 +78,17 @@ class Endpoint:
             if not self.child.alive:
                 raise self.child.death()
             if time.perf_counter() > end_s:
-                raise LoadTestFailed(f"{self.child.name} did not answer /readyz with 200 within {deadline_s:g} s")
+                asked = self.url if self.service_url else "/readyz with 200"
+                raise LoadTestFailed(f"{self.child.name} did not answer {asked} within {deadline_s:g} s")
             time.sleep(_POLL_S)
 
     def _is_ready(self) -> bool:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=_POLL_TIMEOUT_S)
+        kind = http.client.HTTPSConnection if self.service_url.startswith("https:") else http.client.HTTPConnection
+        connection = kind(self.host, self.port, timeout=_POLL_TIMEOUT_S)
         try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
+            connection.request("GET", "/" if self.service_url else "/readyz")
+            status = connection.getresponse().status
+            return status == 200 or bool(self.service_url)
         except (OSError, http.client.HTTPException):
             return False
         finally:
@@ -61,6 +98,18 @@ class Endpoint:
 def endpoint_module(bundle: Path, threads: int) -> tuple[str, ...]:
     """Module and arguments of the endpoint that serves a bundle on a free loopback port."""
     return ("serving", "--bundle", str(bundle), "--host", LOOPBACK, "--port", "0", "--threads", str(threads))
+
+
+def existing_endpoint(name: str, target: Target) -> Endpoint:
+    """The endpoint that a target names, once it answers.
+
+    Raises:
+        LoadTestFailed: it did not, or its process is not there.
+    """
+    address = address_of(target.url)
+    endpoint = Endpoint(Service(name, target.pid), address.host, address.port, None, target.url)
+    endpoint.wait_ready(REACH_DEADLINE_S)
+    return endpoint
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -19,9 +19,9 @@ from deploycost.benchmarking.bench import (
     time_first_answer,
 )
 from deploycost.benchmarking.certificate import Evidence, certify
-from deploycost.benchmarking.cores import CorePlan, HostState, HostWatch, plan_cores
-from deploycost.benchmarking.endpoint import running_endpoint
-from deploycost.benchmarking.generator import Generator, running_generator
+from deploycost.benchmarking.cores import CorePlan, HostState, HostWatch, cores_of, plan_cores
+from deploycost.benchmarking.endpoint import Endpoint, Target, existing_endpoint, running_endpoint
+from deploycost.benchmarking.generator import Crew, Generator, Traffic, running_generator
 from deploycost.benchmarking.meters import assumed_power, gpu_meter, measured_power, package_meter
 from deploycost.benchmarking.sampling import Meters, Sampler
 from deploycost.benchmarking.search import PRECISIONS, Start, capacity_of, patient
@@ -58,6 +58,15 @@ class LoadSubject:
 
 
 @dataclass(frozen=True)
+class Client:
+    """Who sends what: the traffic, the processes that make it, and the service to send it to, where one is running."""
+
+    traffic: Traffic = field(default_factory=Traffic)
+    crew: Crew = field(default_factory=Crew)
+    target: Target | None = None
+
+
+@dataclass(frozen=True)
 class _Task:
     """What is to be done, and where."""
 
@@ -68,6 +77,7 @@ class _Task:
     seed: int
     progress: Callable[[str], None]
     keep: Callable[[CurvePoint], None]
+    client: Client
 
     @property
     def slo(self) -> Slo:
@@ -77,13 +87,23 @@ class _Task:
     def name(self) -> str:
         return f"the endpoint of {self.subject.variant}"
 
+    def cores(self, settings: ServerSettings) -> CorePlan:
+        """Cores of both sides; a process that is not ours stays on those it is on."""
+        planned = plan_cores(settings.workers * settings.threads, self.client.crew.workers)
+        return planned if self.client.target is None else CorePlan(cores_of(self.client.target.pid), planned.client)
+
+    def generator(self, cores: CorePlan) -> AbstractContextManager[Generator]:
+        """The client, with its workers."""
+        client = self.client
+        return running_generator(self.subject.texts, cores.client, client.traffic, client.crew, self.progress)
+
 
 @dataclass(frozen=True)
 class _Measured:
     """What the processes left behind when they had been stopped."""
 
     bench: Bench
-    sampler: Sampler
+    sampler: Sampler | None
     first_answer_s: float | None
     lone: ProbeResult
     start: Start
@@ -111,25 +131,31 @@ def measure(
     progress: Callable[[str], None],
     server: Server | None = None,
     keep: Callable[[CurvePoint], None] = lambda _: None,
+    client: Client | None = None,
 ) -> LoadRecord:
     """What a variant carries on this machine under the objectives of `spec`.
 
     Everything started is stopped again, also on an exception or Ctrl-C. Where no rate meets the objectives the record
     says so with a capacity of 0. `server` says which endpoint to start for some settings, by default the one that
-    serves the bundle; `keep` is given each point of the curve as soon as it is there.
+    serves the bundle; `keep` is given each point of the curve as soon as it is there. For a `client` with a target
+    none is started, and what is not known of a service that was running is None in the record.
 
     Raises:
         LoadTestFailed: the endpoint or the client died, hung, did not start, or never gave a good answer.
     """
     server = server or partial(module_of, subject.bundle_folder)
-    task = _Task(subject, spec, machine, server, seed, progress, keep)
-    return _tuned(task) if spec.tune else _measure_with(task, ServerSettings(threads=spec.server_threads))
+    task = _Task(subject, spec, machine, server, seed, progress, keep, client or Client())
+    return (
+        _tuned(task)
+        if spec.tune and task.client.target is None
+        else _measure_with(task, ServerSettings(threads=spec.server_threads))
+    )
 
 
 def _tuned(task: _Task) -> LoadRecord:
     """The record of the settings that carry the most: of the best of a search, or of the default."""
     tries = candidates(task.spec.server_threads)
-    with running_generator(task.subject.texts, plan_cores(task.spec.server_threads).client) as generator:
+    with task.generator(task.cores(tries[0])) as generator:
         tried = propose(tries, partial(_saturated, task, generator), task.slo.p95_ms)
     best = tried[0].settings
     if best == tries[0]:
@@ -148,7 +174,7 @@ def _tuned(task: _Task) -> LoadRecord:
 
 def _saturated(task: _Task, generator: Generator, settings: ServerSettings) -> Saturation:
     """What the endpoint does with these settings under as many users as the objective leaves room for."""
-    cores = plan_cores(settings.workers * settings.threads)
+    cores = task.cores(settings)
     with running_endpoint(task.name, tuple(task.server(settings)), cores.server) as endpoint:
         bench = Bench(
             task.subject.variant,
@@ -167,7 +193,7 @@ def _saturated(task: _Task, generator: Generator, settings: ServerSettings) -> S
 
 
 def _measure_with(task: _Task, settings: ServerSettings) -> LoadRecord:
-    cores = plan_cores(settings.workers * settings.threads)
+    cores = task.cores(settings)
     watch = HostWatch(cores.server)
     with ExitStack() as stack:
         measured = _measure(stack, task, settings, cores)
@@ -176,14 +202,16 @@ def _measure_with(task: _Task, settings: ServerSettings) -> LoadRecord:
 
 def _measure(stack: ExitStack, task: _Task, settings: ServerSettings, cores: CorePlan) -> _Measured:
     subject, spec, slo = task.subject, task.spec, task.slo
-    generator = stack.enter_context(running_generator(subject.texts, cores.client))
-    endpoint = stack.enter_context(running_endpoint(task.name, tuple(task.server(settings)), cores.server))
-    sampler = stack.enter_context(
-        Sampler(endpoint.child.pid, cores.client, Meters(package=package_meter(), gpu=gpu_meter()))
-    )
+    generator = stack.enter_context(task.generator(cores))
+    endpoint = _endpoint(stack, task, settings, cores)
+    sampler = None
+    if (pid := endpoint.child.pid) is not None:
+        meters = Meters(package=package_meter(), gpu=gpu_meter())
+        sampler = stack.enter_context(Sampler(pid, cores.client, meters))
     precision = precise_enough(PRECISIONS[spec.precision], slo)
     bench = Bench(subject.variant, slo, precision, generator, endpoint, task.seed, task.progress, task.keep)
-    first_answer_s = time_first_answer(endpoint, subject.texts[0])
+    # A service that was running has answered others before.
+    first_answer_s = time_first_answer(endpoint, subject.texts[0]) if task.client.target is None else None
     lone = bench.closed(users=1)
     users = SATURATING_USERS * settings.workers * settings.threads
     saturation_rps = bench.closed(users=users).achieved_rps
@@ -195,6 +223,12 @@ def _measure(stack: ExitStack, task: _Task, settings: ServerSettings, cores: Cor
     capacity_rps = capacity_of(points, start.prior, precision.doubt_ratio).value or saturation_rps
     ceiling = probe_ceiling(generator, cores, slo, capacity_rps)
     return _Measured(bench, sampler, first_answer_s, lone, start, saturation_rps, points, ceiling)
+
+
+def _endpoint(stack: ExitStack, task: _Task, settings: ServerSettings, cores: CorePlan) -> Endpoint:
+    if task.client.target is not None:
+        return existing_endpoint(task.name, task.client.target)
+    return stack.enter_context(running_endpoint(task.name, tuple(task.server(settings)), cores.server))
 
 
 def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _Measured, host: HostState) -> LoadRecord:
@@ -222,20 +256,23 @@ def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _M
         capacity_reason=_capacity_reason(capacity, measured),
         saturation_rps=measured.saturation_rps,
         curve=tuple(sorted(measured.points, key=lambda point: point.rate_rps)),
-        memory_bytes=sampler.memory_use(busy),
-        gpu_memory_bytes=sampler.gpu_memory_use(busy),
+        memory_bytes=sampler.memory_use(busy) if sampler else None,
+        gpu_memory_bytes=sampler.gpu_memory_use(busy) if sampler else None,
         startup_s=measured.bench.endpoint.startup_s,
         first_answer_s=measured.first_answer_s,
-        server=settings,
-        core_cpu_ratios=sampler.core_cpu_ratios(busy),
-        power=_power(task, sampler, busy, threads, at_capacity),
+        server=settings if task.client.target is None else None,
+        core_cpu_ratios=sampler.core_cpu_ratios(busy) if sampler else (),
+        power=_power(task, sampler, busy, threads, at_capacity) if sampler else None,
         server_cores=threads,
-        server_cpu_ratio=sampler.cpu_ratio(busy, threads),
+        server_cpu_ratio=sampler.cpu_ratio(busy, threads) if sampler else None,
         client_cpu_ratio=max(result.client_cpu_ratio for result in at_capacity),
         mean_tokens=subject.mean_tokens,
         certificate=certify(evidence),
         environment=task.machine,
         bundle_digest=subject.bundle_digest,
+        url=task.client.target.url if task.client.target else "",
+        arrivals=task.client.traffic.arrivals,
+        texts_per_request=task.client.traffic.texts_per_request,
         seed=task.seed,
         duration_s=host.duration_s,
         finished_at=now(),

@@ -2,43 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
 from deploycost import pipeline
-from deploycost.commands.options import LoadFlags, Place, asked
+from deploycost.commands.options import LoadFlags, Place, asked, with_flags
 from deploycost.commands.output import say, show, show_json, width
+from deploycost.commands.traffic import ServiceFlags, TrafficFlags, client_of, own_texts
 from deploycost.dataset import load_dataset
+from deploycost.environment import machine_facts
 from deploycost.errors import NoAnswer, UserError, unknown_name
-from deploycost.records import LoadRecord, Variant
+from deploycost.experiment import Experiment
+from deploycost.records import LoadRecord, Variant, write_record
 from deploycost.reporting.tables import load_curve_table
-from deploycost.units import milliseconds
-from deploycost.workspace import open_run
+from deploycost.units import milliseconds, rate
+from deploycost.workspace import open_run, write_text
+
+if TYPE_CHECKING:
+    from deploycost.benchmarking.loadtest import Client
 
 
 def loadtest(
     *variants: Annotated[str, Parameter(help="Names such as lora-r8.onnx-int8. Default: all of the run.")],
     place: Place | None = None,
     load: LoadFlags | None = None,
+    traffic: TrafficFlags | None = None,
+    service: ServiceFlags | None = None,
     instance_type: Annotated[
         str | None, Parameter(help="What this machine is rented as (g4dn.xlarge): its record then counts as measured.")
     ] = None,
     again: Annotated[bool, Parameter(negative="", help="Test anew what was tested before.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print one JSON document instead of tables.")] = False,
 ) -> int:
-    """Find the capacity of variants: the highest open-loop rate that holds the objective.
+    """Find the capacity of variants, or of any running service: the highest open-loop rate that holds the objective.
 
     Example: deploycost loadtest lora-r8.onnx-int8 --slo-p95 50
+
+    Example: deploycost loadtest --url http://127.0.0.1:9000 --texts mine.csv --name my-service
     """
-    place = place or Place()
-    run = open_run(place.runs_dir, place.run)
-    wanted = asked(run, None, load)
-    chosen = _chosen(pipeline.variants_of(run), variants)
-    dataset = load_dataset(wanted.dataset, wanted.training.seed)
-    bench = pipeline.load_bench(dataset, wanted.training.seed, instance_type)
-    with run.locked():
-        records = pipeline.load_test(run, run.adopt(wanted), chosen, bench, say, again=again)
+    place, traffic, service = place or Place(), traffic or TrafficFlags(), service or ServiceFlags()
+    client = client_of(traffic, service)
+    if service.url is not None:
+        records = [_of_service(variants, load, traffic, service, client, instance_type)]
+    else:
+        run = open_run(place.runs_dir, place.run)
+        wanted = asked(run, None, load)
+        chosen = _chosen(pipeline.variants_of(run), variants)
+        seed, texts = wanted.training.seed, own_texts(traffic)
+        sample = pipeline.sample_texts(texts or load_dataset(wanted.dataset, seed).test.texts, seed)
+        bench = pipeline.LoadBench(sample, machine_facts(instance_type), client, own_texts=texts is not None)
+        with run.locked():
+            records = pipeline.load_test(run, run.adopt(wanted), chosen, bench, say, again=again)
+    for record in records:
+        _tell_texts(record)
     if json:
         documents = [record.model_dump(mode="json") for record in records]
         show_json(documents[0] if len(documents) == 1 else {"records": documents})
@@ -46,6 +65,40 @@ def loadtest(
         show(*(load_curve_table(record, width()) for record in records))
     _require_a_capacity(records)
     return 0
+
+
+def _of_service(
+    variants: tuple[str, ...],
+    load: LoadFlags | None,
+    traffic: TrafficFlags,
+    service: ServiceFlags,
+    client: Client,
+    instance_type: str | None,
+) -> LoadRecord:
+    """The record of a service that was running, which is also written where the user asked."""
+    texts = own_texts(traffic)
+    if variants or texts is None:
+        raise UserError(
+            "--url tests what runs there: name no variants, and give its requests by --texts FILE (.txt, .jsonl, .csv "
+            "or .parquet)"
+        )
+    if load is not None and load.tune:
+        raise UserError("--tune seeks settings of our own endpoint; it has no say over a service that runs at --url")
+    name = service.name or urlsplit(service.url or "").netloc.replace(":", "-")
+    wanted = with_flags(Experiment(), load)
+    sample = pipeline.sample_texts(texts, wanted.training.seed)
+    bench = pipeline.LoadBench(sample, machine_facts(instance_type), client, own_texts=True)
+    record = pipeline.measure_service(name, wanted, bench, say)
+    path = service.out or Path(f"{name}.load.json")
+    write_text(path, write_record(record))
+    say(f"{name}: record written to {path}; price it with 'deploycost quote --record {path}'")
+    return record
+
+
+def _tell_texts(record: LoadRecord) -> None:
+    capacity_rps, size = record.capacity_rps.value, record.texts_per_request
+    if size > 1 and capacity_rps:
+        say(f"{record.variant}: {rate(capacity_rps)} of {size} texts each, {capacity_rps * size:.3g} texts/s")
 
 
 def _chosen(found: list[Variant], names: tuple[str, ...]) -> list[Variant]:

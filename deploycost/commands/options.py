@@ -219,7 +219,15 @@ def asked(run: Run, file: Path | None, *flags: BuildFlags | LoadFlags | PriceFla
         UserError: all mistakes in one line.
     """
     kept = run.experiment() if run.has_results else Experiment()
-    base = kept if file is None else read_experiment(file)
+    return with_flags(kept if file is None else read_experiment(file), *flags)
+
+
+def with_flags(base: Experiment, *flags: BuildFlags | LoadFlags | PriceFlags | None) -> Experiment:
+    """An experiment with flags over it.
+
+    Raises:
+        UserError: all mistakes in one line.
+    """
     content = base.model_dump(mode="json")
     for group in flags:
         for flag in fields(group) if group is not None else ():

@@ -9,7 +9,7 @@ from functools import cache
 from math import inf
 
 from deploycost.costing.fleet import floor_usd_per_million, plan_fleet
-from deploycost.records import Figure, LoadRecord, Quote, UsdPerMillion, Variant, weakest
+from deploycost.records import Figure, LoadRecord, Quote, Service, Subject, UsdPerMillion, weakest
 from deploycost.stats import wilson_interval
 from deploycost.units import GIB, bytes_text, milliseconds
 from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
@@ -18,11 +18,11 @@ from pricing.book import Offer
 # What a slim Linux with its agents keeps for itself, before the server starts.
 OS_RESERVE_BYTES = GIB // 2
 
-CapacityOn = Callable[[Variant, Offer], Capacity]
+CapacityOn = Callable[[Subject, Offer], Capacity]
 
 
 def quote(
-    variants: Sequence[Variant],
+    variants: Sequence[Subject],
     offers: Sequence[Offer],
     capacity_on: CapacityOn,
     traffic: Traffic,
@@ -70,7 +70,7 @@ class _Question:
     policy: Policy
     slo_p95_ms: float
 
-    def ask(self, variant: Variant, offer: Offer, capacity: Capacity) -> Quote:
+    def ask(self, variant: Subject, offer: Offer, capacity: Capacity) -> Quote:
         """The quote of one variant on one machine with that capacity."""
         rate, load = capacity.capacity_rps, capacity.load
         requests = self.traffic.requests_per_month
@@ -128,7 +128,9 @@ def _falling(rate: Figure, price: Callable[[float], Decimal]) -> Figure:
     return Figure(value=at(rate.value), low=at(rate.high), high=at(rate.low), basis=rate.basis)
 
 
-def _accuracy(variant: Variant) -> Figure:
+def _accuracy(variant: Subject) -> Figure:
+    if isinstance(variant, Service):
+        return Figure(value=None, basis="assumed")  # its answers were never judged
     scores = variant.export.scores
     low, high = wilson_interval(round(scores.accuracy * scores.rows), scores.rows)
     return Figure(value=scores.accuracy, low=low, high=high, basis="measured")
@@ -149,6 +151,8 @@ def _per_correct(planned: Figure, accuracy: Figure) -> Figure:
 def _memory(capacity: Capacity, offer: Offer) -> tuple[bool | None, str]:
     if capacity.load is None or capacity.server_copies is None:
         return None, "unknown until load-tested"
+    if capacity.load.memory_bytes is None:
+        return None, "unknown: the load test was not told the process of the service (--pid)"
     peak, copies = capacity.load.memory_bytes.peak, capacity.server_copies
     needed, there = copies * peak + OS_RESERVE_BYTES, float(offer.memory_gib) * GIB
     servers = "1 server" if copies == 1 else f"{copies} servers"
@@ -165,6 +169,8 @@ def _load_warnings(loads: dict[str, LoadRecord], slo_p95_ms: float) -> list[str]
         if not load.certificate.certified:
             failed = ", ".join(check.name for check in load.certificate.checks if not check.ok)
             told.append(f"{name}: the load test is not certified ({failed or 'no check passed'})")
+        if load.texts_per_request > 1:
+            told.append(f"{name}: each request carried {load.texts_per_request} texts; all costs are of requests")
         if load.slo.p95_ms != slo_p95_ms:
             told.append(
                 f"{name}: capacity was found for p95 within {milliseconds(load.slo.p95_ms)}, not "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from deploycost.records import Figure, LoadRecord, Variant
+from deploycost.records import Figure, LoadRecord, Subject
 from deploycost.verdicts import Capacity
 from pricing.book import Offer
 
@@ -37,7 +37,7 @@ RATE_KEPT_BY_COPIES = Band(0.75, 0.9, 1.0)
 ONE_COPY = Band(1.0, 1.0, 1.0)
 
 
-def capacity_on(variant: Variant, offer: Offer) -> Capacity:
+def capacity_on(variant: Subject, offer: Offer) -> Capacity:
     """What the variant carries on the machine, in requests per second, with its basis and a sentence that says why.
 
     Measured where a load test was made on this instance type; assumed, by cores, on other CPUs of the measured
@@ -53,7 +53,7 @@ def capacity_on(variant: Variant, offer: Offer) -> Capacity:
     return _scaled(_loads(variant)[0], offer)
 
 
-def _why_unknown(variant: Variant, offer: Offer) -> str | None:
+def _why_unknown(variant: Subject, offer: Offer) -> str | None:
     there = f"run 'deploycost loadtest {variant.name}' on {offer.instance_type} and give its load.json with --record"
     if offer.accelerator_name:
         return f"{offer.accelerator_name} was not measured; {there}"
@@ -73,7 +73,7 @@ def _architecture(load: LoadRecord) -> str:
     return {"amd64": "x86_64", "aarch64": "arm64"}.get(word, word)
 
 
-def _loads(variant: Variant) -> tuple[LoadRecord, ...]:
+def _loads(variant: Subject) -> tuple[LoadRecord, ...]:
     return ((variant.load,) if variant.load else ()) + variant.elsewhere
 
 

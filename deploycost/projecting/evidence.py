@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploycost.errors import UserError, unknown_name
-from deploycost.records import LoadRecord, Variant
+from deploycost.records import LoadRecord, Service, Variant
 
 
 def with_records(variants: Sequence[Variant], records: Sequence[LoadRecord]) -> list[Variant]:
@@ -26,3 +26,12 @@ def with_records(variants: Sequence[Variant], records: Sequence[LoadRecord]) -> 
             )
         by_name[variant.name] = variant.model_copy(update={"elsewhere": (*variant.elsewhere, record)})
     return [by_name[variant.name] for variant in variants]
+
+
+def services_in(records: Sequence[LoadRecord]) -> list[Service]:
+    """The services that were tested where they ran, each with all of its records."""
+    names = dict.fromkeys(record.variant for record in records if record.url)
+    return [
+        Service(name=name, elsewhere=tuple(record for record in records if record.url and record.variant == name))
+        for name in names
+    ]

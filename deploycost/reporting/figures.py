@@ -135,6 +135,7 @@ def _draw_latency(loads: Sequence[LoadRecord], hidden: int) -> Picture | None:
 def _draw_memory(loads: Sequence[LoadRecord], models: Sequence[TuningRecord]) -> Picture | None:
     if not models:
         return None
+    loads = [load for load in loads if load.memory_bytes]
 
     def draw(drawing: Drawing) -> None:
         rows = [len(loads), len(models)] if loads else [len(models)]
@@ -146,7 +147,7 @@ def _draw_memory(loads: Sequence[LoadRecord], models: Sequence[TuningRecord]) ->
         _bars(axes[-1], [m.slug for m in models], [p / MIB for p in peaks], [bytes_text(p) for p in peaks])
         axes[-1].set(xlabel=f"peak {unit} while training, MiB")
 
-    served = "; ".join(f"{load.variant} {bytes_text(load.memory_bytes.peak)}" for load in loads)
+    served = "; ".join(f"{load.variant} {bytes_text(load.memory_bytes.peak)}" for load in loads if load.memory_bytes)
     trained = "; ".join(f"{model.slug} {bytes_text(peak_training_bytes(model))}" for model in models)
     return Picture(
         "memory",
@@ -242,7 +243,7 @@ def _curve(axes: Axes, load: LoadRecord) -> None:
 
 def _server_memory(axes: Axes, loads: Sequence[LoadRecord]) -> None:
     rows = range(len(loads))
-    uses = [load.memory_bytes for load in loads]
+    uses = [load.memory_bytes for load in loads if load.memory_bytes]
     axes.barh(rows, [use.peak / MIB for use in uses], 0.72, color=PALETTE[5], alpha=0.6, label="peak")
     axes.barh(rows, [use.at_capacity / MIB for use in uses], 0.46, color=PALETTE[0], label="at capacity")
     axes.barh(rows, [use.idle / MIB for use in uses], 0.16, color=PALETTE[4], label="idle")

@@ -192,15 +192,15 @@ def _artifact_row(variant: Variant, load_ratio: float) -> tuple[str, ...]:
     )
     if load is None:
         return (*told, UNKNOWN_MARK, "", *[UNKNOWN_MARK] * 5)
-    point = point_at(load, load_ratio)
+    point, memory = point_at(load, load_ratio), load.memory_bytes
     return (
         *told,
         marked(load.capacity_rps),
         interval(load.capacity_rps),
         number(point.p50_ms if point else None),
         number(point.p95_ms if point else None),
-        number(load.memory_bytes.idle / MIB),
-        number(load.memory_bytes.peak / MIB),
+        number(memory.idle / MIB if memory else None),
+        number(memory.peak / MIB if memory else None),
         yes_no(load.certificate.certified),
     )
 

@@ -1,13 +1,14 @@
 """Schedules: as many arrivals as asked, in order, within the time, from the seed alone."""
 
 import itertools
+from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.arrivals import NS_PER_S, arrival_offsets_ns
+from loadtests.arrivals import NS_PER_S, arrival_offsets_ns, read_trace, trace_rate_rps
 
 
 def test_constant_arrivals_by_hand() -> None:
@@ -40,3 +41,43 @@ def test_poisson_gaps_are_exponential() -> None:
 
 def test_seeds_differ() -> None:
     assert arrival_offsets_ns("poisson", 100, 1, seed=1) != arrival_offsets_ns("poisson", 100, 1, seed=2)
+
+
+def test_a_trace_is_replayed_as_recorded_or_to_a_rate_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "trace.txt"
+    path.write_text("100.5\n100\n\n102\n", encoding="utf-8")
+    trace_s = read_trace(str(path))
+    assert trace_s == [0, 0.5, 2]
+    # Two gaps in 2 s: 1/s, and a round of 3 s with the mean gap behind it.
+    assert trace_rate_rps(trace_s) == 1
+    as_recorded = arrival_offsets_ns("trace", 0, 5, seed=0, trace_s=trace_s)
+    assert as_recorded == [0, 500_000_000, 2_000_000_000, 3_000_000_000, 3_500_000_000]
+    assert arrival_offsets_ns("trace", 4, 1.25, 0, trace_s) == [each // 4 for each in as_recorded]
+
+
+def test_iso_times_are_a_trace(tmp_path: Path) -> None:
+    path = tmp_path / "trace.txt"
+    path.write_text("2026-01-31T12:00:00Z\n2026-01-31T13:00:00.250+01:00\n", encoding="utf-8")
+    assert read_trace(str(path)) == [0, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1\nsoon\n", ":2: expected seconds"),
+        ("1\n1\n", "is no trace"),
+        ("nan\n1\n", ":1: expected a moment"),
+        ("", "is no"),
+    ],
+)
+def test_what_is_no_trace_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "trace.txt"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_trace(str(path))
+
+
+@given(rate=st.floats(1, 300), parts=st.integers(1, 5), arrivals=st.sampled_from(["poisson", "constant"]))
+def test_shares_are_a_partition(rate: float, parts: int, arrivals: str) -> None:
+    whole = arrival_offsets_ns(arrivals, rate, 3, seed=5)
+    assert sorted(due for part in range(parts) for due in whole[part::parts]) == whole

@@ -1,8 +1,11 @@
 """Real Locust against a real server: as a driver that takes probe after probe, and from Locust's own command line."""
 
 import json
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -72,6 +75,50 @@ def test_errors_are_counted_by_kind_and_kept_out_of_latency(driver: Driver, star
     failing = read_result(driver.ask(start_server("--status", "503"), rate_rps=20, warmup_s=0, duration_s=0.5))
     assert failing.errors == {"HTTP 503": 10}
     assert merged([failing.latency]).get_total_count() == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"", "ConnectionResetError"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "not JSON"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"score": 1}', "no label"),
+        (b"hello\r\n\r\n", "not HTTP"),
+        (None, "no answer in time"),
+    ],
+)
+def test_faults_of_a_server_are_told_apart(driver: Driver, answer: bytes | None, error: str) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        stopped = threading.Event()
+        thread = threading.Thread(target=_answer_wrongly, args=(server, answer, stopped))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        line = driver.ask(url, rate_rps=20, warmup_s=0, duration_s=0.5, drain_s=0.3)
+        stopped.set()
+        thread.join()
+    assert read_result(line).errors == {error: 10}
+
+
+def _answer_wrongly(server: socket.socket, answer: bytes | None, stopped: threading.Event) -> None:
+    """Gives one answer to each connection: nothing (a reset), never (None), or these bytes."""
+    kept: list[socket.socket] = []
+    server.settimeout(0.05)
+    while not stopped.is_set():
+        try:
+            connection, _ = server.accept()
+        except TimeoutError:
+            continue
+        kept.append(connection)
+        if answer is None:
+            continue
+        connection.recv(4096)
+        if answer:
+            connection.sendall(answer)
+        else:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    for connection in kept:
+        connection.close()
 
 
 def test_answers_are_kept_with_the_number_of_their_text(
