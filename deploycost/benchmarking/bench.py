@@ -152,7 +152,7 @@ def search(bench: Bench, start: Start, saturation_rps: float, lone_ms: float) ->
         rate_rps = HOPELESS_RATIO * saturation_rps
         return [bench.probe(rate_rps, probe_duration_s(rate_rps, precision))]
     points = list(find_capacity(bench.probe, start, precision))
-    capacity_rps = capacity_of(points, start.prior).value or 0.0
+    capacity_rps = capacity_of(points, start.prior, precision.doubt_ratio).value or 0.0
     for ratio in precision.curve_ratios:
         rate_rps = ratio * capacity_rps
         near = any(1 / NEAR_RATIO <= point.rate_rps / rate_rps <= NEAR_RATIO for point in points) if rate_rps else True

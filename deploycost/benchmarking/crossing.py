@@ -119,7 +119,7 @@ def _log_likelihood(
         else:
             # A probe holds its number of arrivals fixed, so rates do not vary as long as it lasts, and a curve that
             # bends upwards misses what their variation would have added.
-            odds = odds - np.minimum(slopes[:, None] ** 2 / (2 * max(trial.requests, 1.0)), 0.7)
+            odds = odds - np.minimum(slopes[:, None] ** 2 / (2 * max(trial.requests, 1.0)), 2.0)
             missed = trial.missed
         total += (missed * odds - trial.requests * np.logaddexp(0, odds)) / effect
     return total

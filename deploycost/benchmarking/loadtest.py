@@ -24,7 +24,7 @@ from deploycost.benchmarking.endpoint import Endpoint, Target, existing_endpoint
 from deploycost.benchmarking.generator import Crew, Generator, Traffic, running_generator
 from deploycost.benchmarking.meters import assumed_power, gpu_meter, measured_power, package_meter
 from deploycost.benchmarking.sampling import Meters, Sampler
-from deploycost.benchmarking.search import PRECISIONS, Start, capacity_of
+from deploycost.benchmarking.search import PRECISIONS, Start, capacity_of, patient
 from deploycost.benchmarking.settings import Saturation, candidates, module_of, propose
 from deploycost.benchmarking.verdict import QUANTILE
 from deploycost.environment import MachineFacts, now
@@ -216,10 +216,11 @@ def _measure(stack: ExitStack, task: _Task, settings: ServerSettings, cores: Cor
     users = SATURATING_USERS * settings.workers * settings.threads
     saturation_rps = bench.closed(users=users).achieved_rps
     start = search_start(lone, saturation_rps, slo)
+    bench.precision = patient(precision, start)
     points = search(bench, start, saturation_rps, lone_ms=quantile_ms(merged([lone.service]), 0.5))
     # The null server takes its place, on the same cores.
     endpoint.child.stop()
-    capacity_rps = capacity_of(points, start.prior).value or saturation_rps
+    capacity_rps = capacity_of(points, start.prior, precision.doubt_ratio).value or saturation_rps
     ceiling = probe_ceiling(generator, cores, slo, capacity_rps)
     return _Measured(bench, sampler, first_answer_s, lone, start, saturation_rps, points, ceiling)
 
@@ -232,7 +233,10 @@ def _endpoint(stack: ExitStack, task: _Task, settings: ServerSettings, cores: Co
 
 def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _Measured, host: HostState) -> LoadRecord:
     subject, threads = task.subject, settings.workers * settings.threads
-    slo, capacity = measured.bench.slo, capacity_of(measured.points, measured.start.prior)
+    slo, capacity = (
+        measured.bench.slo,
+        capacity_of(measured.points, measured.start.prior, measured.bench.precision.doubt_ratio),
+    )
     decisive, at_capacity, busy = _at_the_edge(measured.bench, capacity)
     evidence = Evidence(
         slo=slo,

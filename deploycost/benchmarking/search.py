@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from math import exp, log, sqrt
+from dataclasses import dataclass, field, replace
+from math import exp, hypot, log, sqrt
 
 from deploycost.benchmarking.crossing import Crossing, Prior, Trial, crossing
 from deploycost.experiment import PrecisionGoal
@@ -56,14 +56,21 @@ class Precision:
     warmup_s: float
     resolution: float
     replicates: int
+    doubt_ratio: float
     curve_ratios: tuple[float, ...]
 
 
 # How far off these are on queues whose capacity is known: see the tests of this module and `benchmarks/loadtest.py`.
 PRECISIONS: dict[PrecisionGoal, Precision] = {
-    "quick": Precision(24, 2.5, 110, warmup_s=1.5, resolution=1.10, replicates=2, curve_ratios=(0.7,)),
-    "normal": Precision(60, 5, 200, warmup_s=1.5, resolution=1.05, replicates=3, curve_ratios=(0.4, 0.7)),
-    "tight": Precision(200, 12, 300, warmup_s=2.5, resolution=1.03, replicates=5, curve_ratios=(0.2, 0.4, 0.7)),
+    "quick": Precision(
+        24, 2.5, 110, warmup_s=1.5, resolution=1.10, replicates=2, doubt_ratio=0.03, curve_ratios=(0.7,)
+    ),
+    "normal": Precision(
+        60, 5, 200, warmup_s=1.5, resolution=1.05, replicates=3, doubt_ratio=0.015, curve_ratios=(0.4, 0.7)
+    ),
+    "tight": Precision(
+        200, 12, 300, warmup_s=2.5, resolution=1.03, replicates=5, doubt_ratio=0.0075, curve_ratios=(0.2, 0.4, 0.7)
+    ),
 }
 
 
@@ -96,6 +103,15 @@ def find_capacity(probe: Probe, start: Start, precision: Precision) -> tuple[Cur
     return tuple(points)
 
 
+def patient(precision: Precision, start: Start) -> Precision:
+    """The precision with a warm-up as long as the queue remembers where it began, at most four times its own.
+
+    So many requests as are worth one independent one arrive in about twice the time over which latencies are alike.
+    """
+    memory_s = start.prior.design_effect / start.rate_rps
+    return replace(precision, warmup_s=min(4 * precision.warmup_s, max(precision.warmup_s, memory_s)))
+
+
 def probe_duration_s(rate_rps: float, precision: Precision) -> float:
     """Seconds to measure at a rate: the precision's, or longer until enough requests are gathered."""
     return min(LONGEST_PROBE_S, max(precision.probe_s, precision.requests / rate_rps))
@@ -124,7 +140,7 @@ def next_rate(points: Sequence[CurvePoint], start: Start, precision: Precision) 
     return _beside(found, points, start, precision)
 
 
-def capacity_of(points: Sequence[CurvePoint], prior: Prior | None = None) -> Figure:
+def capacity_of(points: Sequence[CurvePoint], prior: Prior | None = None, doubt_ratio: float = 0.0) -> Figure:
     """The rate at which the first of the objectives stops being met, with its 95 % interval; 0 where no rate met them.
 
     A cliff is told as the gap it is: `value` and `low` are the highest rate that passed, `high` the lowest that failed.
@@ -140,8 +156,10 @@ def capacity_of(points: Sequence[CurvePoint], prior: Prior | None = None) -> Fig
         passing, failing = _gap(points)
         failed = min(point.rate_rps for point in points if not point.meets_slo)
         low = max((rate for rate in rates if rate < failed), default=0.0)
-        return Figure(value=passing, low=min(low, passing), high=failing)
-    return Figure(value=found.rate_rps, low=found.low_rps, high=found.high_rps)
+        return Figure(value=passing, low=min(low, passing) / exp(doubt_ratio), high=failing * exp(doubt_ratio))
+    below = exp(hypot(log(found.rate_rps / found.low_rps), doubt_ratio))
+    above = exp(hypot(log(found.high_rps / found.rate_rps), doubt_ratio))
+    return Figure(value=found.rate_rps, low=found.rate_rps / below, high=found.rate_rps * above)
 
 
 def crossing_of(points: Sequence[CurvePoint], prior: Prior) -> Crossing | None:

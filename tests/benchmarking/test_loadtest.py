@@ -23,7 +23,14 @@ pytestmark = pytest.mark.slow
 
 TEXTS = tuple(f"word{number} and some more words" for number in range(40))
 HURRIED = Precision(
-    budget_s=4, probe_s=0.6, requests=110, warmup_s=0.2, resolution=1.2, replicates=1, curve_ratios=(0.5,)
+    budget_s=4,
+    probe_s=0.6,
+    requests=110,
+    warmup_s=0.2,
+    resolution=1.2,
+    replicates=1,
+    doubt_ratio=0.03,
+    curve_ratios=(0.5,),
 )
 
 
