@@ -34,6 +34,9 @@ class Figure(Record):
     basis: Basis = "measured"
 
 
+UNKNOWN_FIGURE = Figure(value=None, basis="assumed")
+
+
 def weakest(*bases: Basis) -> Basis:
     """The least sure of several bases."""
     return max(bases, key=BASES.index)
@@ -344,13 +347,32 @@ class UsdPerMillion(Record):
     per_correct: Figure
 
 
+class FleetPart(Record):
+    """The machines of a quote that are bought alike: the most at once, their billed hours a month, their price row."""
+
+    part: Literal["base", "peak"]
+    purchase_option: str
+    usd_per_hour: Usd
+    replicas: int
+    hours_per_month: float
+    price_source: str
+    price_date: str
+
+
 class Quote(Record):
-    """One variant on one machine. It pins the price row it used.
+    """One variant on one machine or service. It pins the price row it used.
 
     `measured_capacity_rps` is what `capacity_rps` rests on: the same where it was measured on this very machine.
+    `replicas` are the most at once, `replicas_by_hour` those of each hour of the week from Monday 0 h where the traffic
+    has a shape, `fleet_hours` the machine-hours billed in a month. `parts` are given where machines are bought in several
+    ways; `usd_per_hour` is then what an hour costs on the mean. A service or an API is paid by the request: its
+    `usd_per_hour` is that of one instance at work, 0 where there is none. `training_monthly_usd` is the share of making
+    the variant that is in the bill. `pareto` says whether no other quote of the sheet is at least as good in cost, p95
+    latency and accuracy and better in one; None where one of them is not known, or where it cannot be deployed.
     """
 
     variant: str
+    kind: Literal["machine", "owned", "serverless", "api"] = "machine"
     cloud: str
     region: str
     instance_type: str
@@ -361,13 +383,21 @@ class Quote(Record):
     measured_capacity_rps: Figure
     certified: bool
     replicas: int | None
+    replicas_by_hour: tuple[int, ...] | None = None
+    fleet_hours: float | None = None
+    parts: tuple[FleetPart, ...] = ()
     usd_per_million: UsdPerMillion
     monthly_usd: Figure
+    training_monthly_usd: float | None = None
     p95_ms: Figure
     accuracy: Figure
     fits_memory: bool | None
     memory_reason: str = ""
     meets_slo: bool | None
+    energy_kwh_per_million: Figure = UNKNOWN_FIGURE
+    grams_co2e_per_million: Figure = UNKNOWN_FIGURE
+    energy_reason: str = ""
+    pareto: bool | None = None
     price_source: str
     price_date: str
 

@@ -35,10 +35,11 @@ class Terms:
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """What an LLM is sent and answers, per classification."""
+    """What an LLM is sent and answers, per classification; of the input, `template_tokens` are alike in every request."""
 
     input_tokens: float
     output_tokens: float = OUTPUT_TOKENS
+    template_tokens: float = PROMPT_TEMPLATE_TOKENS
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,11 @@ def one_off_usd(variant: Variant, usd_per_hour: Decimal) -> Figure:
     return Figure(value=float(seconds / SECONDS_PER_HOUR * usd_per_hour), basis="assumed")
 
 
-def classification_request(mean_tokens: float) -> ApiRequest:
-    """A request to an LLM about a text of so many of our own tokens, with an assumed prompt around it."""
-    return ApiRequest(input_tokens=mean_tokens + PROMPT_TEMPLATE_TOKENS)
+def classification_request(
+    mean_tokens: float, template_tokens: float = PROMPT_TEMPLATE_TOKENS, output_tokens: float = OUTPUT_TOKENS
+) -> ApiRequest:
+    """A request to an LLM about a text of so many of our own tokens, with a prompt around it."""
+    return ApiRequest(mean_tokens + template_tokens, output_tokens, template_tokens)
 
 
 def api_usd_per_request(api: LlmApi, request: ApiRequest) -> Decimal:
@@ -91,7 +94,7 @@ def return_against_api(
         monthly_usd=Figure(value=monthly, basis="assumed"),
         notes=(
             f"not verified: the accuracy of {api.model} on this task",
-            f"assumed: {request.input_tokens:g} tokens in (ours and a prompt of {PROMPT_TEMPLATE_TOKENS}) and "
+            f"assumed: {request.input_tokens:g} tokens in (ours and a prompt of {request.template_tokens:g}) and "
             f"{request.output_tokens:g} out per request, at list price: {usd(per_request * MILLION)} per million "
             "requests",
         ),

@@ -1,0 +1,130 @@
+"""Which rows of a sheet are worth showing: within the limits asked for, in the order asked for, beaten by none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploycost.records import Quote
+from deploycost.units import milliseconds, percent, usd
+
+Floats = NDArray[np.float64]
+SortKey = Literal["planned", "floor", "per-correct", "monthly", "p95", "accuracy", "energy", "carbon"]
+# Accuracies are ratios of counts: what differs by less than this is equal.
+_ROUNDING = 1e-9
+
+
+class Sight(NamedTuple):
+    """What rows are judged by, one array each; NaN is unknown. `deployable` is 0 where SLO or memory say no."""
+
+    monthly_usd: Floats
+    planned: Floats
+    p95_ms: Floats
+    accuracy: Floats
+    deployable: NDArray[np.bool_]
+
+    @staticmethod
+    def of(quotes: Sequence[Quote]) -> Sight:
+        """What quotes are judged by."""
+
+        def known(value: Callable[[Quote], float | None]) -> Floats:
+            return np.array([np.nan if (v := value(each)) is None else v for each in quotes], dtype=np.float64)
+
+        return Sight(
+            known(lambda each: each.monthly_usd.value),
+            known(lambda each: each.usd_per_million.planned.value),
+            known(lambda each: each.p95_ms.value),
+            known(lambda each: each.accuracy.value),
+            np.array([each.meets_slo is not False and each.fits_memory is not False for each in quotes], dtype=bool),
+        )
+
+
+SORTS: dict[SortKey, Callable[[Quote], float | None]] = {
+    "planned": lambda each: each.usd_per_million.planned.value,
+    "floor": lambda each: each.usd_per_million.floor.value,
+    "per-correct": lambda each: each.usd_per_million.per_correct.value,
+    "monthly": lambda each: each.monthly_usd.value,
+    "p95": lambda each: each.p95_ms.value,
+    "accuracy": lambda each: None if each.accuracy.value is None else -each.accuracy.value,
+    "energy": lambda each: each.energy_kwh_per_million.value,
+    "carbon": lambda each: each.grams_co2e_per_million.value,
+}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a row must keep to be shown; None where nothing is asked. A figure that is unknown keeps no bound."""
+
+    max_p95_ms: float | None = None
+    min_accuracy: float | None = None
+    max_monthly_usd: float | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is."""
+        return any(getattr(self, each.name) is not None for each in fields(self))
+
+
+def within(bounds: Bounds, sight: Sight) -> NDArray[np.bool_]:
+    """Which rows keep every bound."""
+    return _misses(bounds, sight) == 0
+
+
+def nearest_miss(bounds: Bounds, sight: Sight) -> int | None:
+    """The row that misses the bounds by least, as a share of each; None where none has all the figures asked for."""
+    misses = _misses(bounds, sight)
+    return int(misses.argmin()) if misses.size and np.isfinite(misses.min()) else None
+
+
+def bounds_told(bounds: Bounds) -> str:
+    """The bounds in words, as in `p95 within 20 ms, accuracy of at least 90 %`."""
+    told = []
+    if bounds.max_p95_ms is not None:
+        told.append(f"p95 within {milliseconds(bounds.max_p95_ms)}")
+    if bounds.min_accuracy is not None:
+        told.append(f"accuracy of at least {percent(bounds.min_accuracy)}")
+    if bounds.max_monthly_usd is not None:
+        told.append(f"at most {usd(bounds.max_monthly_usd)} a month")
+    return ", ".join(told)
+
+
+def pareto(sight: Sight) -> list[bool | None]:
+    """Whether no other row is at least as good in planned cost, p95 and accuracy and better in one.
+
+    None where one of them is unknown or the row cannot be deployed: such rows beat none either.
+    """
+    measures = np.stack([sight.planned, sight.p95_ms, -sight.accuracy], axis=1)
+    judged = np.flatnonzero(np.isfinite(measures).all(axis=1) & sight.deployable)
+    marks: list[bool | None] = [None] * len(measures)
+    rows, first = np.unique(measures[judged], axis=0, return_inverse=True)
+    best = _front(rows)
+    for place, row in zip(judged.tolist(), first.ravel().tolist(), strict=True):
+        marks[place] = bool(best[row])
+    return marks
+
+
+def _front(rows: Floats) -> NDArray[np.bool_]:
+    """Of different rows in ascending order, those that none is at most equal to in every column."""
+    best = np.zeros(len(rows), dtype=bool)
+    front = np.empty((0, rows.shape[1]))
+    # In this order a row can only be beaten by one before it.
+    for number, row in enumerate(rows):
+        if not (front <= row).all(axis=1).any():
+            best[number] = True
+            front = np.vstack([front, row])
+    return best
+
+
+def _misses(bounds: Bounds, sight: Sight) -> Floats:
+    total = np.zeros(len(sight.planned))
+    for most, value in ((bounds.max_p95_ms, sight.p95_ms), (bounds.max_monthly_usd, sight.monthly_usd)):
+        if most is not None:
+            total += np.maximum(np.nan_to_num(value, nan=np.inf) - most, 0.0) / most
+    if bounds.min_accuracy:
+        short = bounds.min_accuracy - np.nan_to_num(sight.accuracy, nan=-np.inf)
+        total += np.where(short > _ROUNDING, short, 0.0) / bounds.min_accuracy
+    return total
