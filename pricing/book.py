@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast
 
 from pricing.errors import PriceError
+from pricing.offer import (
+    ARCHITECTURES,
+    PURCHASE_OPTIONS,
+    TERM_HOURS,
+    VCPU_KINDS,
+    WHOLE_HOURS,
+    Architecture,
+    Billing,
+    Offer,
+    PurchaseOption,
+    VcpuKind,
+)
 from pricing.table import DATA_FOLDER, Row, read_rows, refuse_mistakes
-
-PurchaseOption = Literal["on-demand", "spot"]
-VcpuKind = Literal["thread", "core"]
-PURCHASE_OPTIONS: tuple[PurchaseOption, ...] = get_args(PurchaseOption)
-Architecture = Literal["x86_64", "arm64"]
-_ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
-_VCPU_KINDS: tuple[VcpuKind, ...] = get_args(VcpuKind)
 
 _OFFER_COLUMNS = (
     "cloud", "region", "instance_type", "family", "vcpus", "memory_gib", "accelerator_name", "accelerator_count",
@@ -25,10 +29,13 @@ _OFFER_COLUMNS = (
 )  # fmt: skip
 _CPU_COLUMNS = ("family", "cpu_model", "architecture", "vcpu_is", "sustained_clock_mhz", "source")
 _BURSTABLE_COLUMNS = ("cloud", "instance_type", "sustained_cpu_ratio", "source", "as_of", "note")
+_BILLING_COLUMNS = ("cloud", "purchase_option", "granularity_s", "minimum_s", "source", "as_of", "note")
 
 __all__ = [
     "PURCHASE_OPTIONS",
+    "TERM_HOURS",
     "Architecture",
+    "Billing",
     "Offer",
     "PriceBook",
     "PriceError",
@@ -36,40 +43,6 @@ __all__ = [
     "VcpuKind",
     "load_book",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """One machine for hire in one region under one purchase option: a price row, with its source and date.
-
-    `accelerator_count` may be a share of a card (0.5); `accelerator_memory_gib` is that of one whole card.
-    `vcpu_is`, `architecture` and `cpu_model` are None where unknown. `sustained_cpu_ratio` is the share of each vCPU
-    that may be used without end: below 1 on burstable and shared-core machines.
-    """
-
-    cloud: str
-    region: str
-    instance_type: str
-    family: str
-    vcpus: Decimal
-    memory_gib: Decimal
-    accelerator_name: str | None
-    accelerator_count: Decimal
-    accelerator_memory_gib: Decimal | None
-    purchase_option: PurchaseOption
-    usd_per_hour: Decimal
-    source: str
-    as_of: datetime.date
-    note: str
-    vcpu_is: VcpuKind | None
-    cpu_model: str | None
-    architecture: Architecture | None
-    sustained_cpu_ratio: Decimal
-
-    @property
-    def key(self) -> str:
-        """Names the row and its date, as in `aws/us-east-1/g4dn.xlarge/on-demand@2026-07-20`."""
-        return f"{self.cloud}/{self.region}/{self.instance_type}/{self.purchase_option}@{self.as_of.isoformat()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +63,8 @@ class PriceBook:
 
 @cache
 def load_book(folder: Path = DATA_FOLDER) -> PriceBook:
-    """The price book in a folder with `offers.csv`, `cpus.csv` and `burstable.csv`; the shipped one unless told.
+    """The price book in a folder with `offers.csv`, `cpus.csv`, `burstable.csv` and `billing.csv`; the shipped
+    one unless told.
 
     Raises:
         PriceError: a file cannot be read, or all mistakes of the first file that has some: duplicate rows, prices that
@@ -98,12 +72,13 @@ def load_book(folder: Path = DATA_FOLDER) -> PriceBook:
     """
     cpus = _read_cpus(folder / "cpus.csv")
     sustained = _read_sustained_ratios(folder / "burstable.csv")
+    billing = _read_billing(folder / "billing.csv")
     path = folder / "offers.csv"
     rows = read_rows(path, _OFFER_COLUMNS)
     offers = []
     first_seen: dict[tuple[str, ...], int] = {}
     for row in rows:
-        offer = _offer(row, cpus, sustained)
+        offer = _offer(row, cpus, sustained, billing)
         identity = (offer.cloud, offer.region, offer.instance_type, offer.purchase_option)
         if identity in first_seen:
             row.mistakes.append(f"{'/'.join(identity)} is priced on line {first_seen[identity]} already")
@@ -113,7 +88,12 @@ def load_book(folder: Path = DATA_FOLDER) -> PriceBook:
     return PriceBook(tuple(offers))
 
 
-def _offer(row: Row, cpus: dict[str, _Cpu], sustained: dict[tuple[str, str], Decimal]) -> Offer:
+def _offer(
+    row: Row,
+    cpus: dict[str, _Cpu],
+    sustained: dict[tuple[str, str], Decimal],
+    billing: dict[tuple[str, str], Billing],
+) -> Offer:
     cloud, instance_type, family = row.name("cloud"), row.name("instance_type"), row.name("family")
     if not family.startswith(f"{cloud}-"):
         row.mistakes.append(f"family {family!r} does not begin with '{cloud}-'")
@@ -121,6 +101,8 @@ def _offer(row: Row, cpus: dict[str, _Cpu], sustained: dict[tuple[str, str], Dec
     if bool(row.text("accelerator_name")) != (accelerator_count > 0):
         row.mistakes.append("accelerator_name and accelerator_count disagree on whether there is an accelerator")
     cpu = cpus.get(family)
+    purchase_option = cast(PurchaseOption, row.choice("purchase_option", PURCHASE_OPTIONS))
+    billed = billing.get((cloud, purchase_option), WHOLE_HOURS)
     return Offer(
         cloud=cloud,
         region=row.name("region"),
@@ -131,7 +113,7 @@ def _offer(row: Row, cpus: dict[str, _Cpu], sustained: dict[tuple[str, str], Dec
         accelerator_name=row.text("accelerator_name") or None,
         accelerator_count=accelerator_count,
         accelerator_memory_gib=row.optional_number("accelerator_memory_gib"),
-        purchase_option=cast(PurchaseOption, row.choice("purchase_option", PURCHASE_OPTIONS)),
+        purchase_option=purchase_option,
         usd_per_hour=row.number("usd_per_hour"),
         source=row.name("source"),
         as_of=row.date("as_of"),
@@ -140,6 +122,8 @@ def _offer(row: Row, cpus: dict[str, _Cpu], sustained: dict[tuple[str, str], Dec
         cpu_model=cpu.model if cpu else None,
         architecture=cpu.architecture if cpu else None,
         sustained_cpu_ratio=sustained.get((cloud, instance_type), Decimal(1)),
+        billing_granularity_s=billed.granularity_s,
+        billing_minimum_s=billed.minimum_s,
     )
 
 
@@ -153,8 +137,8 @@ def _read_cpus(path: Path) -> dict[str, _Cpu]:
         row.name("source")
         cpus[family] = _Cpu(
             model=row.name("cpu_model"),
-            vcpu_is=cast(VcpuKind, row.choice("vcpu_is", _VCPU_KINDS)),
-            architecture=cast(Architecture, row.choice("architecture", _ARCHITECTURES)),
+            vcpu_is=cast(VcpuKind, row.choice("vcpu_is", VCPU_KINDS)),
+            architecture=cast(Architecture, row.choice("architecture", ARCHITECTURES)),
         )
     refuse_mistakes(path, rows)
     return cpus
@@ -174,3 +158,17 @@ def _read_sustained_ratios(path: Path) -> dict[tuple[str, str], Decimal]:
             row.mistakes.append(f"sustained_cpu_ratio {ratios[identity]} is above 1")
     refuse_mistakes(path, rows)
     return ratios
+
+
+def _read_billing(path: Path) -> dict[tuple[str, str], Billing]:
+    rows = read_rows(path, _BILLING_COLUMNS)
+    billing: dict[tuple[str, str], Billing] = {}
+    for row in rows:
+        identity = (row.name("cloud"), row.choice("purchase_option", PURCHASE_OPTIONS))
+        if identity in billing:
+            row.mistakes.append(f"{'/'.join(identity)} is described twice")
+        row.name("source")
+        row.date("as_of")
+        billing[identity] = Billing(row.whole("granularity_s"), row.whole("minimum_s"))
+    refuse_mistakes(path, rows)
+    return billing

@@ -79,9 +79,6 @@ def find_llm_api(name: str, apis: Sequence[LlmApi] | None = None) -> LlmApi:
 
 
 def _api(row: Row) -> LlmApi:
-    max_input_tokens = row.number("max_input_tokens")
-    if max_input_tokens % 1:
-        row.mistakes.append(f"max_input_tokens {max_input_tokens} is not whole")
     return LlmApi(
         model=row.name("model"),
         provider=row.name("provider"),
@@ -92,7 +89,7 @@ def _api(row: Row) -> LlmApi:
         cached_input_usd_per_mtok=row.optional_number("cached_input_usd_per_mtok"),
         batch_input_usd_per_mtok=row.optional_number("batch_input_usd_per_mtok"),
         batch_output_usd_per_mtok=row.optional_number("batch_output_usd_per_mtok"),
-        max_input_tokens=int(max_input_tokens),
+        max_input_tokens=row.whole("max_input_tokens"),
         source=row.name("source"),
         as_of=row.date("as_of"),
         note=row.text("note"),

@@ -42,15 +42,19 @@ class Row:
     def number(self, column: str, *, zero_allowed: bool = False) -> Decimal:
         """A cell that must be a finite number above zero, or at least zero."""
         value = self.text(column)
-        try:
-            number = Decimal(value)
-        except InvalidOperation:
-            number = Decimal("NaN")
-        if not number.is_finite() or number < 0 or (number == 0 and not zero_allowed):
+        number = positive_number(value, zero_allowed=zero_allowed)
+        if number is None:
             wanted = "a number, zero or more" if zero_allowed else "a number above zero"
             self.mistakes.append(f"{column} {value!r} is not {wanted}")
             return Decimal(1)
         return number
+
+    def whole(self, column: str) -> int:
+        """A cell that must be a whole number above zero."""
+        number = self.number(column)
+        if number % 1:
+            self.mistakes.append(f"{column} {number} is not whole")
+        return int(number)
 
     def optional_number(self, column: str) -> Decimal | None:
         """A cell that may be empty (None: unknown), and otherwise must be a number, zero or more."""
@@ -64,6 +68,15 @@ class Row:
         except ValueError:
             self.mistakes.append(f"{column} {value!r} is not a date such as 2026-07-20")
             return datetime.date.min
+
+
+def positive_number(text: str, *, zero_allowed: bool = False) -> Decimal | None:
+    """The finite number above zero, or at least zero, that a text says; None where it says another thing."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and (number > 0 or (number == 0 and zero_allowed)) else None
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:

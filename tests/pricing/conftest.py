@@ -15,7 +15,7 @@ def book() -> PriceBook:
 @pytest.fixture
 def price_folder(tmp_path: Path) -> Path:
     """A copy of the shipped tables with one good offer, to be spoilt."""
-    for name in ("cpus.csv", "burstable.csv"):
+    for name in ("cpus.csv", "burstable.csv", "billing.csv"):
         shutil.copy(DATA_FOLDER / name, tmp_path / name)
     header = (DATA_FOLDER / "offers.csv").read_text(encoding="utf-8").splitlines()[0]
     offer = "aws,r1,a.large,aws-a,2,4,,0,,on-demand,0.1,list,2026-01-02,"

@@ -73,7 +73,7 @@ def test_all_bad_rows_are_told_at_once(price_folder: Path) -> None:
         "line 4: as_of 'yesterday' is not a date",
         "line 5: source is empty",
         "line 6: aws/r1/a.large/on-demand is priced on line 2 already",
-        "line 7: vcpus 'nan' is not a number above zero, purchase_option 'spott' is none of on-demand, spot",
+        "line 7: purchase_option 'spott' is none of on-demand, spot, reserved-1y, reserved-3y, vcpus 'nan' is not",
         "usd_per_hour 'inf' is not",
         "line 8: family 'gcp-f' does not begin with 'aws-'",
         "accelerator_name and accelerator_count disagree",
