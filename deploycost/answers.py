@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycost.costing.crossing import crossovers
-from deploycost.costing.quote import Bounds, Question, quote
+from deploycost.costing.quote import Bounds, Question, quote, refuse_hopeless_slo
 from deploycost.costing.recommendation import Limits, recommend
 from deploycost.costing.returns import (
     Terms,
@@ -16,7 +16,7 @@ from deploycost.costing.returns import (
     return_against_api,
     return_against_variant,
 )
-from deploycost.costing.sieve import SortKey
+from deploycost.costing.sieve import NO_BOUNDS, SortKey
 from deploycost.environment import now
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import Experiment, QuoteSpec
@@ -45,7 +45,7 @@ _FIRST_WORDS = frozenset(
 class Wanted:
     """Which rows of a sheet are wanted, in which order; all of them, cheapest first, unless told."""
 
-    bounds: Bounds = Bounds()
+    bounds: Bounds = NO_BOUNDS
     sort: SortKey = "planned"
     shown: int | None = None
 
@@ -123,7 +123,12 @@ def quote_now(
         UserError: the clouds, region or purchase option name no known price, or the SLO cannot be met by any machine.
         NoAnswer: no row is within the bounds that are wanted.
     """
-    wanted = wanted or Wanted()
+    sheet = _price(run, variants, question, slo_p95_ms, wanted or Wanted())
+    refuse_hopeless_slo(sheet, variants)
+    return sheet
+
+
+def _price(run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_ms: float, wanted: Wanted) -> QuoteSheet:
     request = request_for(question, variants)
     alternatives = alternatives_for(question, request)
     asked = Question(
@@ -136,9 +141,7 @@ def quote_now(
     return sheet
 
 
-def crossing(
-    variants: Sequence[Variant], question: QuoteSpec, sheet: QuoteSheet, names: tuple[str, str]
-) -> Crossover:
+def crossing(variants: Sequence[Variant], question: QuoteSpec, sheet: QuoteSheet, names: tuple[str, str]) -> Crossover:
     """From which volume on the row of a sheet that one name means is cheaper than that of the other.
 
     Raises:
@@ -151,7 +154,7 @@ def crossing(
 def kept_quote(run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_ms: float) -> QuoteSheet:
     """The sheet that was made for this question from this evidence, with its prices of then; else a new one."""
     path = _sheet_path(run, variants, question, slo_p95_ms)
-    return read_record(path, QuoteSheet) if path.exists() else quote_now(run, variants, question, slo_p95_ms)
+    return read_record(path, QuoteSheet) if path.exists() else _price(run, variants, question, slo_p95_ms, Wanted())
 
 
 def answer(sheet: QuoteSheet, variants: Sequence[Variant], question: QuoteSpec) -> Answers:
@@ -239,9 +242,7 @@ def _returns(
     return tuple(returns), tuple(warnings)
 
 
-def _sheet_path(
-    run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_ms: float, *more: Wanted
-) -> Path:
+def _sheet_path(run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_ms: float, *more: Wanted) -> Path:
     evidence = [
         [each.name, each.export.bundle_digest, *(load.finished_at for load in (each.load, *each.elsewhere) if load)]
         for each in variants

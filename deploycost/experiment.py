@@ -163,7 +163,9 @@ class QuoteSpec(Frozen):
     autoscale: bool = Field(default=False, description="machines by the hour, not for the peak")
     scale_step: int = Field(default=1, ge=1)
     cold_start_s: float = Field(default=180.0, ge=0, description="that a machine is started, and paid, before its hour")
-    mix: dict[Literal["base", "peak"], str] = Field(default={}, description="as in base: reserved-1y, peak: spot")
+    mix: dict[Literal["base", "peak"], str] = Field(
+        default_factory=dict, description="as in base: reserved-1y, peak: spot"
+    )
     spot_interruption_ratio: float = Field(default=0.05, ge=0, lt=1)
     cold_start_ratio: float = Field(default=0.01, ge=0, le=1)
     storage_gib: float = Field(default=0.0, ge=0)
@@ -305,6 +307,8 @@ def _mistake(item: Any, model: type[BaseModel]) -> str:  # noqa: ANN401 - pydant
     if item["type"] == "literal_error":
         known = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         return f"{place}: unknown {item['input']!r}{nearest(str(item['input']), known)}; known: {', '.join(known)}"
+    if item["type"] == "value_error" and isinstance(item["input"], dict):
+        return f"{place}: {item['ctx']['error']}"  # of fields that do not go together
     return f"{place}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
 
 

@@ -14,6 +14,7 @@ from deploycost.costing.alternatives import (
     Site,
     SiteOf,
     hired,
+    instance_machines,
     mixed,
     own_machine,
 )
@@ -52,9 +53,14 @@ def alternatives_for(question: QuoteSpec, request: ApiRequest) -> Alternatives:
         owned = [name for name in names if name == OWNED or name.startswith(_OWNED_PREFIX)]
         machines = [name for name in names if name not in services and name not in apis and name not in owned]
         hire, warnings = _for_hire(machines, question) if machines else ([], [])
+        rates = [rate for named in services.values() for rate in named]
         return Alternatives(
-            machines=[*hire, *(own_machine(each) for name in owned for each in _owned(name))],
-            services=[rate for rates in services.values() for rate in rates],
+            machines=[
+                *hire,
+                *(machine for rate in rates if rate.billing == "instance" for machine in instance_machines(rate)),
+                *(own_machine(each) for name in owned for each in _owned(name)),
+            ],
+            services=[rate for rate in rates if rate.billing == "request"],
             apis=[option for name in apis for option in _apis(name, request)],
             warnings=warnings,
         )
@@ -69,9 +75,7 @@ def traffic_for(question: QuoteSpec) -> Traffic:
         UserError: the shape is unknown, or all mistakes of its file.
     """
     if question.traffic is None:
-        return Traffic(
-            requests_per_month=question.requests_per_month, peak_to_mean_ratio=question.peak_to_mean_ratio
-        )
+        return Traffic(requests_per_month=question.requests_per_month, peak_to_mean_ratio=question.peak_to_mean_ratio)
     weights = week_shape(question.traffic)
     return Traffic(
         requests_per_month=question.requests_per_month,
@@ -210,5 +214,3 @@ def _template_tokens(path: Path, labels: Sequence[str]) -> float:
         raise UserError(f"prompt template {path} has no place for the text: write {{text}} where it goes")
     around = template.replace("{text}", "").replace("{labels}", ", ".join(labels))
     return float(-(-len(around) // _CHARACTERS_PER_TOKEN))
-
-

@@ -364,8 +364,8 @@ class Quote(Record):
 
     `measured_capacity_rps` is what `capacity_rps` rests on: the same where it was measured on this very machine.
     `replicas` are the most at once, `replicas_by_hour` those of each hour of the week from Monday 0 h where the traffic
-    has a shape, `fleet_hours` the machine-hours billed in a month. `parts` are given where machines are bought in several
-    ways; `usd_per_hour` is then what an hour costs on the mean. A service or an API is paid by the request: its
+    has a shape, `fleet_hours` the machine-hours billed in a month. `parts` are given where machines are bought in
+    several ways; `usd_per_hour` is then what an hour costs on the mean. A service or an API is paid by the request: its
     `usd_per_hour` is that of one instance at work, 0 where there is none. `training_monthly_usd` is the share of making
     the variant that is in the bill. `pareto` says whether no other quote of the sheet is at least as good in cost, p95
     latency and accuracy and better in one; None where one of them is not known, or where it cannot be deployed.

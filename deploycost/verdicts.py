@@ -18,8 +18,9 @@ NOT_REACHED: NotReached = "not reached"
 class Traffic(Record):
     """The requests that must be served: how many a month, and when.
 
-    `hourly_weights` is the shape of the week, 168 relative weights from Monday 0 h on, `shape` what it is called. Without
-    one, only the peak is known: `peak_to_mean_ratio` times the mean rate. With one the peak is that of its busiest hour.
+    `hourly_weights` is the shape of the week, 168 relative weights from Monday 0 h on, `shape` what it is called.
+    Without one, only the peak is known: `peak_to_mean_ratio` times the mean rate. With one the peak is that of its
+    busiest hour.
     """
 
     requests_per_month: int = Field(ge=1)
@@ -52,7 +53,7 @@ class Policy(Record):
     autoscale: bool = False
     scale_step: int = Field(default=1, ge=1)
     cold_start_s: float = Field(default=0.0, ge=0)
-    mix: dict[Literal["base", "peak"], str] = {}
+    mix: dict[Literal["base", "peak"], str] = Field(default_factory=dict)
     spot_interruption_ratio: float = Field(default=0.0, ge=0, lt=1)
     cold_start_ratio: float = Field(default=0.01, ge=0, le=1)
     storage_gib: float = Field(default=0.0, ge=0)

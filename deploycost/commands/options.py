@@ -205,7 +205,9 @@ class PriceFlags:
     )
     traffic: Annotated[
         str | None,
-        Parameter(help="Shape of the week: flat, business-hours, spiky, or a .csv or .yaml file of 168 hourly weights."),
+        Parameter(
+            help="Shape of the week: flat, business-hours, spiky, or a .csv or .yaml file of 168 hourly weights."
+        ),
     ] = _flag("quote.traffic")
     autoscale: Annotated[
         bool | None, Parameter(help="Machines hour by hour, not for the peak; needs --traffic. Default: off.")

@@ -62,7 +62,11 @@ def quote(
     whole = rows.all or json or crossover is not None
     bounds = Bounds(rows.max_p95, rows.min_accuracy, rows.max_monthly)
     sheet = answers.quote_now(
-        run, variants, wanted.quote, wanted.load.slo_p95_ms, answers.Wanted(bounds, rows.sort, None if whole else _SHOWN)
+        run,
+        variants,
+        wanted.quote,
+        wanted.load.slo_p95_ms,
+        answers.Wanted(bounds, rows.sort, None if whole else _SHOWN),
     )
     crossings = [answers.crossing(variants, wanted.quote, sheet, crossover)] if crossover else []
     if json:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
+from math import ceil
 from typing import Literal
 
 from deploycost.costing.bills import exactly
 from deploycost.costing.fleet import exact
 from deploycost.costing.hourly import Purchase
-from deploycost.units import SECONDS_PER_HOUR
 from deploycost.records import Variant
+from deploycost.units import SECONDS_PER_HOUR
 from deploycost.verdicts import Capacity, Policy
 from pricing.book import Offer
 from pricing.llm import LlmApi
 from pricing.owned import OwnedMachine
 from pricing.serverless import ServerlessRate
 
+# Of services that bill instances: vCPUs are bought in these sizes, and memory is taken to be so much for each.
+_INSTANCE_VCPUS = (1, 2, 4, 8)
+_INSTANCE_MIB_PER_VCPU = 2048
 MixPart = Literal["base", "peak"]
 ApiPrice = Literal["list", "batch", "cached"]
 OWNED = "owned"
@@ -118,6 +122,23 @@ def own_machine(owned: OwnedMachine) -> Machine:
     return Machine(offer, owned=owned)
 
 
+def instance_machines(rate: ServerlessRate) -> list[Machine]:
+    """A service that bills the life of its instances is a machine in all but name: one of each usual size."""
+    sizes = [vcpus for vcpus in _INSTANCE_VCPUS if vcpus <= rate.vcpus_max]
+    offers = (service_offer(rate, Fraction(vcpus), vcpus * _INSTANCE_MIB_PER_VCPU) for vcpus in sizes)
+    return [
+        Machine(
+            replace(
+                offer,
+                instance_type=f"{rate.service}-{float(offer.vcpus):g}",
+                billing_granularity_s=max(1, ceil(rate.rounding_ms / 1000)),
+                billing_minimum_s=ceil(rate.minimum_ms / 1000),
+            )
+        )
+        for offer in offers
+    ]
+
+
 def service_offer(rate: ServerlessRate, vcpus: Fraction, memory_mib: int) -> Offer:
     """One instance of a service as if it were a machine, to ask what it computes."""
     share, gib = Decimal(str(float(vcpus))), Decimal(memory_mib) / 1024
@@ -126,11 +147,10 @@ def service_offer(rate: ServerlessRate, vcpus: Fraction, memory_mib: int) -> Off
         cloud=rate.provider, region=rate.region, instance_type=rate.service, family=f"{rate.provider}-{rate.service}",
         vcpus=share, memory_gib=gib, accelerator_name=None, accelerator_count=Decimal(0), accelerator_memory_gib=None,
         purchase_option="on-demand", usd_per_hour=hourly, source=rate.source, as_of=rate.as_of, note=rate.note,
-        vcpu_is="thread" if rate.architecture == "x86_64" else "core", cpu_model=None, architecture=rate.architecture,
+        vcpu_is="thread" if rate.architecture == "x86_64" else "core", cpu_model=f"the CPU of {rate.service}",
+        architecture=rate.architecture,
         sustained_cpu_ratio=Decimal(1),
     )  # fmt: skip
-
-
 
 
 def _place(offer: Offer) -> tuple[str, str, str]:

@@ -55,7 +55,7 @@ class RequestBill:
         """In proportion to the requests."""
         return requests_per_month * self.usd_per_request + self.fixed_usd
 
-    def beginnings(self, most_machines: int) -> tuple[list[int], int | None]:  # noqa: ARG002 - none at any size
+    def beginnings(self, most_machines: int) -> tuple[list[int], int | None]:
         """One straight line."""
         return [], None
 
@@ -96,7 +96,7 @@ class MeteredBill:
             + self.egress_usd
         )
 
-    def beginnings(self, most_machines: int) -> tuple[list[int], int | None]:  # noqa: ARG002 - none at any size
+    def beginnings(self, most_machines: int) -> tuple[list[int], int | None]:
         """Where what is free ends, and where each tier does."""
         free = exactly(self.rate.free_gib_seconds)
         ends = [free, *(free + exactly(end) for end, _ in self.rate.usd_per_gib_second if end is not None)]

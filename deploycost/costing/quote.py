@@ -13,7 +13,7 @@ from deploycost.costing.alternatives import Alternatives, CapacityOn, Machine, S
 from deploycost.costing.request_rows import ApiRow, ServiceRow, service_ms
 from deploycost.costing.returns import ApiRequest
 from deploycost.costing.rows import OS_RESERVE_BYTES, MachineRow
-from deploycost.costing.sieve import SORTS, Bounds, Sight, SortKey, bounds_told, nearest_miss, pareto, within
+from deploycost.costing.sieve import NO_BOUNDS, SORTS, Bounds, Sight, SortKey, bounds_told, nearest_miss, pareto, within
 from deploycost.costing.table import Table
 from deploycost.errors import NoAnswer, UserError
 from deploycost.records import LoadRecord, Quote, Variant
@@ -36,7 +36,7 @@ class Question:
     traffic: Traffic
     policy: Policy
     slo_p95_ms: float
-    bounds: Bounds = Bounds()
+    bounds: Bounds = NO_BOUNDS
     sort: SortKey = "planned"
     shown: int | None = None
     api_request: ApiRequest = field(default=ApiRequest(input_tokens=0))
@@ -56,11 +56,33 @@ def quote(
     only the first `shown` are made, and of services and APIs the best of each.
 
     Raises:
-        UserError: the SLO is below the service time of every variant.
         NoAnswer: no row keeps the bounds; says what came nearest.
     """
     sheet = _Sheet(variants, alternatives, capacity_on, site_of, question)
     return sheet.in_part() if sheet.is_large else sheet.whole()
+
+
+def refuse_hopeless_slo(sheet: QuoteSheet, variants: Sequence[Variant]) -> None:
+    """No number of machines answers faster than one does when it has nothing else to do.
+
+    Raises:
+        UserError: the SLO is below the service time of every variant, and no faster machine is projected.
+    """
+    alone = {
+        variant.name: span
+        for variant in variants
+        for load in ((variant.load,) if variant.load else ()) + variant.elsewhere
+        if (span := service_ms(load)) is not None
+    }
+    projected = any(each.capacity_rps.basis == "projected" for each in sheet.quotes)
+    if not alone or projected or min(alone.values()) <= sheet.slo_p95_ms:
+        return
+    fastest = min(alone, key=alone.__getitem__)
+    raise UserError(
+        f"an SLO of p95 within {milliseconds(sheet.slo_p95_ms)} is below the service time of every variant: the "
+        f"fastest, {fastest}, takes {milliseconds(alone[fastest])} alone on an idle machine, and more machines do not "
+        "change that; allow more with --slo-p95"
+    )
 
 
 def cost_order(quoted: Quote) -> tuple[float, float, str, str]:
@@ -97,12 +119,14 @@ class _Sheet:
             for variant in self.variants
             for machine in self.alternatives.machines
         ]
-        loads = {f"{row.variant.name} on {load.environment.cpu_model}": load for row in rows if (load := row.capacity.load)}
-        projected = any(row.capacity.capacity_rps.basis == "projected" for row in rows)
-        self._refuse_hopeless_slo(projected=projected)
+        loads = {
+            f"{row.variant.name} on {load.environment.cpu_model}": load for row in rows if (load := row.capacity.load)
+        }
         quotes = [*(row.quote(self.site_of, asked.slo_p95_ms) for row in rows), *self._by_request()]
         kept = self._within(quotes)
-        return self._sheet(_marked(kept), loads, refused=len(quotes) - len(kept), warnings=_quote_warnings(quotes, asked.policy))
+        return self._sheet(
+            _marked(kept), loads, refused=len(quotes) - len(kept), warnings=_quote_warnings(quotes, asked.policy)
+        )
 
     def in_part(self) -> QuoteSheet:
         """The rows worth showing, found among all of them by their costs."""
@@ -110,10 +134,9 @@ class _Sheet:
         table = Table(
             self.variants, self.alternatives.machines, self.capacity_on, asked.traffic, asked.policy, asked.slo_p95_ms
         )
-        self._refuse_hopeless_slo(projected=any(each.capacity_rps.basis == "projected" for each in table.capacities))
         sight, by_request = table.sight, self._by_request()
         others = Sight.of(by_request)
-        joint = Sight(*(np.concatenate(pair) for pair in zip(sight, others, strict=True)))
+        joint = sight.joined(others)
         keeps = within(asked.bounds, joint)
         known = np.isfinite(joint.planned)
         if asked.bounds.asked and not keeps.any():
@@ -121,7 +144,7 @@ class _Sheet:
         machine_rows = len(sight.planned)
         order = table.order(asked.sort, self.site_of)
         chosen = order[(keeps & known)[:machine_rows][order]][:shown].tolist()
-        marks = pareto(Sight(*(column[keeps] for column in joint)))
+        marks = pareto(joint.only(keeps))
         mark_of = dict(zip(np.flatnonzero(keeps).tolist(), marks, strict=True))
         quotes = [
             table.row(number).quote(self.site_of, asked.slo_p95_ms).model_copy(update={"pareto": mark_of[number]})
@@ -195,24 +218,6 @@ class _Sheet:
             f"{usd(near.monthly_usd.value)} a month"
         )
 
-    def _refuse_hopeless_slo(self, *, projected: bool) -> None:
-        """No number of machines answers faster than one does when it has nothing else to do."""
-        alone = {
-            variant.name: span
-            for variant in self.variants
-            for load in ((variant.load,) if variant.load else ()) + variant.elsewhere
-            if (span := service_ms(load)) is not None
-        }
-        slo_p95_ms = self.question.slo_p95_ms
-        if not alone or projected or min(alone.values()) <= slo_p95_ms:
-            return
-        fastest = min(alone, key=alone.__getitem__)
-        raise UserError(
-            f"an SLO of p95 within {milliseconds(slo_p95_ms)} is below the service time of every variant: the fastest, "
-            f"{fastest}, takes {milliseconds(alone[fastest])} alone on an idle machine, and more machines do not change "
-            "that; allow more with --slo-p95"
-        )
-
 
 def _marked(quotes: list[Quote]) -> list[Quote]:
     if not quotes:
@@ -237,7 +242,9 @@ def _load_warnings(loads: dict[str, LoadRecord], slo_p95_ms: float) -> list[str]
 
 def _quote_warnings(quotes: Sequence[Quote], policy: Policy) -> list[str]:
     told = []
-    unknown = [each for each in quotes if each.usd_per_million.planned.value is None and each.capacity_rps.value is None]
+    unknown = [
+        each for each in quotes if each.usd_per_million.planned.value is None and each.capacity_rps.value is None
+    ]
     if unknown:
         told.append(
             f"{len(unknown)} of {len(quotes)} quotes have no capacity, so no cost; {unknown[0].variant} on "

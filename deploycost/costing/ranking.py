@@ -42,7 +42,7 @@ class Costs:
 
 def cost_all(
     rates: Floats,
-    kinds: Sequence[int],
+    kind_of: NDArray[np.int64],
     machines: Sequence[Machine],
     extra_usd: Callable[[Decimal], Floats],
     traffic: Traffic,
@@ -50,7 +50,7 @@ def cost_all(
 ) -> Costs:
     """Prices every variant on every machine.
 
-    `rates` are capacities in requests per second by variant and kind of machine, `kinds` the kind of each machine,
+    `rates` are capacities in requests per second by variant and kind of machine, `kind_of` the kind of each machine,
     `extra_usd` what the month costs each variant beside machines, given the price of a machine's hour.
     """
     shape = (rates.shape[0], len(machines))
@@ -60,7 +60,6 @@ def cost_all(
     for column, (peak, base) in enumerate(purchases):
         unpriced = (replace(peak, usd_per_hour=Decimal(0)), base and replace(base, usd_per_hour=Decimal(0)))
         alike.setdefault(unpriced, []).append(column)
-    kind_of = np.asarray(kinds)
     egress = float(usd_per_answer(policy))
     for (peak, base), columns in alike.items():
         used = np.unique(kind_of[columns])
@@ -129,7 +128,8 @@ def _hours_of(
     else:
         peak_hours = rented.max(axis=1) * float(policy.hours_per_month)
     base_rented = _rented(base_count, base.interruption_ratio) if base else base_count
-    return base_rented * float(policy.hours_per_month), peak_hours
+    base_hours: Floats = np.asarray(base_rented * policy.hours_per_month, dtype=np.float64)
+    return base_hours, np.asarray(peak_hours, dtype=np.float64)
 
 
 def _needed(rates: Floats, levels: NDArray[np.object_], traffic: Traffic, policy: Policy) -> Counts:
@@ -156,12 +156,12 @@ def _weekly(counts: Counts, policy: Policy, peak: Purchase) -> Floats:
     """`weekly_hours` of each row."""
     lead_s = exact(policy.cold_start_s)
     if SECONDS_PER_HOUR % peak.granularity_s or peak.minimum_s > SECONDS_PER_HOUR:
-        return np.array([float(weekly_hours(row, lead_s, peak.granularity_s, peak.minimum_s)) for row in counts.tolist()])
+        return np.array(
+            [float(weekly_hours(row, lead_s, peak.granularity_s, peak.minimum_s)) for row in counts.tolist()]
+        )
     ahead = counts
     for later in range(1, min(int(lead_s // SECONDS_PER_HOUR), counts.shape[1] - 1) + 1):
         ahead = np.maximum(ahead, np.roll(counts, -later, axis=1))
     rest_s = ceil((lead_s % SECONDS_PER_HOUR) / peak.granularity_s) * peak.granularity_s
     starts = np.maximum(ahead - np.roll(ahead, 1, axis=1), 0).sum(axis=1)
     return ahead.sum(axis=1) + starts * (rest_s / SECONDS_PER_HOUR)
-
-

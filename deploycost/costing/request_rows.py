@@ -25,7 +25,6 @@ _MS_PER_S = 1000
 LEAST_CACHED_TOKENS = 1024
 
 
-
 @dataclass(frozen=True)
 class ServiceRow:
     """A variant on a serverless service: one request at a time on each instance."""
@@ -114,7 +113,10 @@ class ServiceRow:
             certified=load.certificate.certified,
             replicas=None,
             usd_per_million=UsdPerMillion(
-                floor=rising(lambda bill: MILLION * bill.list_usd_per_request()),
+                # What is free may bring the plan below the list price.
+                floor=rising(
+                    lambda bill: MILLION * min(bill.list_usd_per_request(), bill.monthly_usd(requests) / requests)
+                ),
                 planned=planned,
                 per_correct=per_correct(planned, accuracy),
             ),
@@ -158,7 +160,7 @@ class ServiceRow:
         )  # fmt: skip
 
     def _p95_ms(self, load: LoadRecord, duration: Figure) -> Figure:
-        """That of the measured spread of latencies, at the service's speed; a cold start where one in twenty is cold."""
+        """The measured spread of latencies at the service's speed; a cold start on top where one in twenty is cold."""
         if duration.value is None:
             return UNKNOWN_FIGURE
         cold_ms = load.startup_s * _MS_PER_S if self.policy.cold_start_ratio >= 0.05 else 0.0
@@ -170,9 +172,9 @@ class ServiceRow:
         rounded = seconds_text(float(billed_seconds(exact(duration.value or 0.0), self.rate)))
         return (
             f"assumed: a request takes {milliseconds(duration.value)} on {float(size.vcpus):.3g} vCPU "
-            f"({size.memory_mib:,} MiB), from {milliseconds(service_ms(load))} on {load.server_cores} measured core(s) of "
-            f"{load.environment.cpu_model}; billed {rounded}; {percent(self.policy.cold_start_ratio)} of requests wait "
-            f"for a cold start of {seconds_text(load.startup_s)}; one request at a time on each instance"
+            f"({size.memory_mib:,} MiB), from {milliseconds(service_ms(load))} on {load.server_cores} measured core(s) "
+            f"of {load.environment.cpu_model}; billed {rounded}; {percent(self.policy.cold_start_ratio)} of requests "
+            f"wait for a cold start of {seconds_text(load.startup_s)}; one request at a time on each instance"
         )
 
 
@@ -204,9 +206,9 @@ class ApiRow:
             usd_per_hour=Decimal(0),
             capacity_rps=UNKNOWN_FIGURE,
             capacity_reason=(
-                f"assumed: {self.request.input_tokens:g} tokens in (a prompt of {self.request.template_tokens:g} and our "
-                f"own count of the text){cached} and {self.request.output_tokens:g} out per request, at {self.option.price} "
-                "price; rate limits, latency and accuracy on this task are not verified"
+                f"assumed: {self.request.input_tokens:g} tokens in (a prompt of {self.request.template_tokens:g} and "
+                f"our own count of the text){cached} and {self.request.output_tokens:g} out per request, at "
+                f"{self.option.price} price; rate limits, latency and accuracy on this task are not verified"
             ),
             measured_capacity_rps=UNKNOWN_FIGURE,
             certified=False,
@@ -259,7 +261,7 @@ def api_prices_listed(option: ApiOption, request: ApiRequest) -> list[ApiOption]
 
 
 def service_ms(load: LoadRecord) -> float | None:
-    """What one request takes when nobody else asks: the median at the lowest rate probed, else what saturation tells."""
+    """What a request takes when nobody else asks: the median at the lowest rate probed, else what saturation tells."""
     alone = [point for point in load.curve if point.service_p50_ms is not None or point.p50_ms is not None]
     if alone:
         point = min(alone, key=lambda each: each.rate_rps)

@@ -35,7 +35,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """What an LLM is sent and answers, per classification; of the input, `template_tokens` are alike in every request."""
+    """What an LLM is sent and answers, per classification; `template_tokens` of the input are alike in all requests."""
 
     input_tokens: float
     output_tokens: float = OUTPUT_TOKENS

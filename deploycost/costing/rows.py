@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 
-from deploycost.costing.alternatives import Machine, SiteOf
+from deploycost.costing.alternatives import Machine, MixPart, SiteOf
 from deploycost.costing.bills import FleetBill
 from deploycost.costing.energy import energy_of
 from deploycost.costing.fleet import MILLION
@@ -109,8 +109,10 @@ class MachineRow:
 
     def _parts(self, fleet: HourlyFleet, requests: int) -> tuple[FleetPart, ...]:
         schedule, (base_hours, peak_hours) = fleet.schedule(requests), fleet.billed_hours(requests)
-        bought = (("base", self.machine.base, schedule.base, base_hours),
-                  ("peak", self.machine.offer, max(schedule.peak), peak_hours))  # fmt: skip
+        bought: tuple[tuple[MixPart, Offer | None, int, Fraction], ...] = (
+            ("base", self.machine.base, schedule.base, base_hours),
+            ("peak", self.machine.offer, max(schedule.peak), peak_hours),
+        )
         return tuple(
             FleetPart(
                 part=part,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,16 @@ class Sight(NamedTuple):
     p95_ms: Floats
     accuracy: Floats
     deployable: NDArray[np.bool_]
+
+    def joined(self, other: Sight) -> Sight:
+        """These rows and the others after them."""
+        columns: Any = [np.concatenate(pair) for pair in zip(self, other, strict=True)]
+        return Sight(*columns)
+
+    def only(self, rows: NDArray[np.bool_]) -> Sight:
+        """Some of the rows."""
+        columns: Any = [column[rows] for column in self]
+        return Sight(*columns)
 
     @staticmethod
     def of(quotes: Sequence[Quote]) -> Sight:
@@ -67,6 +77,9 @@ class Bounds:
     def asked(self) -> bool:
         """Whether anything is."""
         return any(getattr(self, each.name) is not None for each in fields(self))
+
+
+NO_BOUNDS = Bounds()
 
 
 def within(bounds: Bounds, sight: Sight) -> NDArray[np.bool_]:

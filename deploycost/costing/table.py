@@ -90,11 +90,6 @@ class Table:
             if capacity.load
         }
 
-    @property
-    def capacities(self) -> list[Capacity]:
-        """Each that was asked for: of every variant on every kind of machine."""
-        return [capacity for row in self._capacities for capacity in row]
-
     def unknown(self) -> tuple[UnknownQuotes, ...]:
         """The rows without a capacity by the reason for it, those of most rows first."""
         machines_of = [np.flatnonzero(self._kinds == kind) for kind in range(self._rates.shape[1])]
@@ -160,7 +155,10 @@ class Table:
 
     def _energy(self, site_of: SiteOf, *, carbon: bool) -> Floats:
         sites = [site_of(machine.offer) for machine in self.machines]
-        idle, load = (np.array([_nan(w) for w in watts]) for watts in zip(*((s.watts_idle, s.watts_load) for s in sites), strict=True))
+        idle, load = (
+            np.array([_nan(w) for w in watts])
+            for watts in zip(*((s.watts_idle, s.watts_load) for s in sites), strict=True)
+        )
         building = np.array([float(site.pue or 1) for site in sites])
         with np.errstate(divide="ignore", invalid="ignore"):
             busy_hours = self.traffic.requests_per_month / (SECONDS_PER_HOUR * self._rates[:, self._kinds])

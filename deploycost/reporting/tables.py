@@ -15,10 +15,18 @@ from rich.table import Table
 from rich.text import Text
 
 from deploycost.records import LoadRecord, ProfileRecord, TuningRecord, Variant
-from deploycost.reporting import evidence_grids, grids, method_grids, profile_grids, rank_grids, training_grids
+from deploycost.reporting import (
+    evidence_grids,
+    grids,
+    hour_grids,
+    method_grids,
+    profile_grids,
+    rank_grids,
+    training_grids,
+)
 from deploycost.reporting.answer import Answer, answer, method_answer
 from deploycost.reporting.grid import Grid
-from deploycost.verdicts import MethodAdvice, MethodFacts, QuoteSheet, Recommendation, Return
+from deploycost.verdicts import Crossover, MethodAdvice, MethodFacts, QuoteSheet, Recommendation, Return
 
 DEFAULT_WIDTH = 80
 _GAP = 2
@@ -82,6 +90,16 @@ def load_curve_table(load: LoadRecord, width: int = DEFAULT_WIDTH) -> Table:
 def quotes_table(sheet: QuoteSheet, width: int = DEFAULT_WIDTH, limit: int | None = grids.SHOWN_QUOTES) -> Table:
     """The first `limit` quotes of a sheet, or all of them for None, with a note of how many are hidden."""
     return draw(grids.quotes(sheet, limit), width)
+
+
+def hours_table(sheet: QuoteSheet, width: int = DEFAULT_WIDTH) -> Table:
+    """How many machines of the first row each hour of the week has."""
+    return draw(hour_grids.hours(sheet), width)
+
+
+def crossover_table(crossings: Sequence[Crossover], width: int = DEFAULT_WIDTH) -> Table:
+    """From which volume one row is cheaper than another."""
+    return draw(hour_grids.crossings(crossings), width)
 
 
 def returns_table(answers: Sequence[Return], width: int = DEFAULT_WIDTH) -> Table:
