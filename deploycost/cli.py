@@ -38,6 +38,13 @@ for _name, _help in _COMMANDS:
 prices = App(name="prices", help="The price book: dated, sourced prices of cloud machines.")
 prices.command("deploycost.commands.prices:list_prices", name="list", help="List the prices of machines.")
 prices.command("deploycost.commands.prices:show_price", name="show", help="Everything known of one machine.")
+prices.command("deploycost.commands.prices:check_prices", name="check", help="How old prices are, and what is unknown.")
+for _name, _help in (
+    ("refresh", "Fetch today's prices of a cloud into your own price files."),
+    ("add", "Keep price rows or discounts of your own."),
+    ("remove", "Forget price rows or discounts that were added."),
+):
+    prices.command(f"deploycost.commands.price_files:{_name}_prices", name=_name, help=_help)
 app.command(prices)
 
 

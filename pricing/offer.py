@@ -64,10 +64,21 @@ class Offer:
     term_upfront_usd: Decimal = Decimal(0)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What one may call the machine or its kin, in lower case: cloud, family and instance type, short or long."""
+        cloud, instance_type = self.cloud, self.instance_type.lower()
+        return cloud, self.family, f"{cloud}-{instance_type}", self.family.removeprefix(f"{cloud}-"), instance_type
+
+    @property
     def effective_usd_per_hour(self) -> Decimal:
         """USD per hour with what is paid upfront spread over the hours of the term."""
         hours = TERM_HOURS.get(self.purchase_option)
         return self.usd_per_hour + self.term_upfront_usd / hours if hours else self.usd_per_hour
+
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """What a price is of: cloud, region, instance type and purchase option."""
+        return self.cloud, self.region, self.instance_type, self.purchase_option
 
     @property
     def key(self) -> str:

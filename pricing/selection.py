@@ -12,6 +12,8 @@ EVERYTHING = "all"
 DEFAULT_REGIONS = {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}
 # More names than this in one error line help nobody.
 _NAMES_TOLD = 30
+# Of an offer's names, the first three say the cloud; the others may mean a machine of several clouds.
+_LONG_NAMES = 3
 
 
 def select(
@@ -38,7 +40,7 @@ def select(
     if not all(names):
         raise PriceError(f"empty name in --cloud {cloud!r}: expected names such as aws, aws-g4dn, g4dn.xlarge or all")
     found = {offer.key: offer for name in names for offer in _matching(book, name, region, purchase_option)}
-    return sorted(found.values(), key=lambda offer: (offer.usd_per_hour, offer.key))
+    return sorted(found.values(), key=lambda offer: (offer.effective_usd_per_hour, offer.key))
 
 
 def _matching(book: PriceBook, name: str, region: str | None, purchase_option: str) -> list[Offer]:
@@ -65,33 +67,22 @@ def _named(book: PriceBook, name: str) -> Sequence[Offer]:
     wanted = name.lower()
     if wanted == EVERYTHING:
         return book.offers
-    exact = [offer for offer in book.offers if wanted in _full_names(offer)]
+    exact = [offer for offer in book.offers if wanted in offer.names[:_LONG_NAMES]]
     if exact:
         return exact
-    short = [offer for offer in book.offers if wanted in _short_names(offer)]
+    short = [offer for offer in book.offers if wanted in offer.names[_LONG_NAMES:]]
     clouds = sorted({offer.cloud for offer in short})
     if len(clouds) > 1:
         choices = " or ".join(f"{cloud}-{wanted}" for cloud in clouds)
         raise PriceError(f"{name!r} is on several clouds: say {choices}")
     if not short:
         clouds = sorted({offer.cloud for offer in book.offers})
+        hint = nearest_names(name, {each for offer in book.offers for each in offer.names})
         raise PriceError(
-            f"unknown cloud, machine family or instance type {name!r}{nearest_names(name, _all_names(book))}; "
+            f"unknown cloud, machine family or instance type {name!r}{hint}; "
             f"clouds: {', '.join(clouds)}; or {EVERYTHING}"
         )
     return short
-
-
-def _full_names(offer: Offer) -> tuple[str, str, str]:
-    return offer.cloud, offer.family, f"{offer.cloud}-{offer.instance_type}".lower()
-
-
-def _short_names(offer: Offer) -> tuple[str, str]:
-    return offer.family.removeprefix(f"{offer.cloud}-"), offer.instance_type.lower()
-
-
-def _all_names(book: PriceBook) -> set[str]:
-    return {name for offer in book.offers for name in (*_full_names(offer), *_short_names(offer))}
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from pricing.table import DATA_FOLDER
 
 @pytest.fixture(scope="session")
 def book() -> PriceBook:
-    return load_book()
+    return load_book(DATA_FOLDER)
 
 
 @pytest.fixture

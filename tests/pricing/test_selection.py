@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pricing.book import PriceBook, PriceError, load_book
 from pricing.selection import select
+from pricing.table import DATA_FOLDER
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_what_is_not_there_is_said(book: PriceBook, asked: dict[str, str], expec
 
 @given(st.data())
 def test_every_row_can_be_named(data: st.DataObject) -> None:
-    book = load_book()
+    book = load_book(DATA_FOLDER)
     offer = data.draw(st.sampled_from(book.offers))
     for name in (offer.cloud, offer.family, f"{offer.cloud}-{offer.instance_type}"):
         assert offer in select(book, name, offer.region, offer.purchase_option)

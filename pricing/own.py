@@ -1,0 +1,221 @@
+"""A user's own price rows and discounts: read with all their mistakes told at once, and kept beside the book."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from pricing.atomic import write_atomically
+from pricing.book import PriceBook
+from pricing.discounts import (
+    DISCOUNT_COLUMNS,
+    DISCOUNT_OPTIONAL_COLUMNS,
+    discounts_of,
+    looks_like_discounts,
+)
+from pricing.errors import PriceError, nearest_names
+from pricing.layers import DISCOUNTS_SUFFIX, OWN
+from pricing.offer import Offer
+from pricing.offer_rows import OFFER_COLUMNS, OFFER_OPTIONAL_COLUMNS, note_duplicates, offer_of, read_machines
+from pricing.table import Row, refuse_columns, refuse_mistakes
+
+# What a user must say of a machine; the rest has a usual value.
+_REQUIRED = ("cloud", "region", "instance_type", "vcpus", "memory_gib", "source", "as_of")
+_PRICE, _UNIT, _CURRENCY = "usd_per_hour", "unit", "currency"
+# A price without its unit in the column's name needs it beside it.
+_BARE_PRICE = "price"
+_USUAL = {"purchase_option": "on-demand", "accelerator_count": "0"}
+_HOURS, _DOLLARS = ("hour", "h"), ("USD",)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+__all__ = ["Added", "add_file", "own_files", "remove_file"]
+
+
+@dataclass(frozen=True)
+class Added:
+    """What a file brought: its name in the user's folder, and how many rows or discounts it holds."""
+
+    name: str
+    offers: int
+    discounts: int
+    replaced: bool
+
+
+def add_file(path: Path, folder: Path, book: PriceBook) -> Added:
+    """Keeps a CSV or JSON file of price rows or of discounts in the user's folder; one of the same name is replaced.
+
+    Rows have the columns of `offers.csv`, of which `family`, `purchase_option`, the accelerator and `note` may be left
+    out; `price` with `unit` and `currency` stands for `usd_per_hour`. Discounts are lines such as `aws-c7i,-12%`.
+
+    Raises:
+        PriceError: the file cannot be read, or all its mistakes.
+    """
+    name = path.name.split(".")[0]
+    if not _NAME.fullmatch(name):
+        raise PriceError(f"the name of {path} cannot be kept: expected letters, digits, '.', '_' and '-'")
+    header, lines = _read_json(path) if path.suffix.lower() == ".json" else _read_csv(path)
+    if looks_like_discounts(header):
+        return _add_discounts(path, name, folder, header, lines, book)
+    return _add_offers(path, name, folder, header, lines)
+
+
+def own_files(folder: Path) -> dict[str, list[Path]]:
+    """The files that were added, by name."""
+    files: dict[str, list[Path]] = {}
+    for path in sorted((folder / OWN).glob("*.csv")):
+        files.setdefault(path.name.split(".")[0], []).append(path)
+    return files
+
+
+def remove_file(name: str, folder: Path) -> int:
+    """Removes what was added under a name, and returns how many files that were.
+
+    Raises:
+        PriceError: nothing has this name.
+    """
+    files = own_files(folder)
+    if name not in files:
+        known = ", ".join(files) or "none; 'deploycost prices add FILE' adds one"
+        raise PriceError(f"no price file {name!r} was added{nearest_names(name, files)}; added: {known}")
+    for path in files[name]:
+        path.unlink()
+    return len(files[name])
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The first line and the others with their numbers; comments (#) and empty lines left out."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = [
+                (number, [cell.strip() for cell in cells])
+                for number, cells in enumerate(csv.reader(file, strict=True), start=1)
+                if any(cells) and not cells[0].lstrip().startswith("#")
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PriceError(f"cannot read prices from {path}: {error}") from None
+    if not lines:
+        raise PriceError(f"{path} is empty: expected price rows, or discounts such as aws-c7i,-12%")
+    header = lines[0][1]
+    # Discounts may come without a first line that names their columns.
+    return header, lines if looks_like_discounts(header) and header[0] != DISCOUNT_COLUMNS[0] else lines[1:]
+
+
+def _read_json(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The names and values of a list of objects, as if they were lines: the first object is line 1."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    except (OSError, ValueError) as error:
+        raise PriceError(f"cannot read prices from {path}: {error}") from None
+    if isinstance(document, Mapping):
+        document = document.get("offers", document.get("discounts"))
+    if not isinstance(document, list) or not document or not all(isinstance(entry, Mapping) for entry in document):
+        raise PriceError(f"{path}: expected a list of objects, or one under 'offers' or 'discounts'")
+    header = list(dict.fromkeys(name for entry in document for name in entry))
+    return header, [(number, [_text(entry.get(name)) for name in header]) for number, entry in enumerate(document, 1)]
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    return "" if value is None else str(value).strip()
+
+
+def _rows(
+    path: Path,
+    header: Sequence[str],
+    lines: Sequence[tuple[int, list[str]]],
+    columns: Sequence[str],
+    optional: Sequence[str],
+) -> list[Row]:
+    refuse_columns(path, header, columns, optional)
+    rows = []
+    for number, cells in lines:
+        known = dict.fromkeys((*columns, *optional), "") | dict(zip(header, cells, strict=False))
+        row = Row(known, number)
+        if len(cells) != len(header):
+            row.mistakes.append(f"has {len(cells)} cells where {len(header)} were expected")
+        rows.append(row)
+    return rows
+
+
+def _add_discounts(
+    path: Path,
+    name: str,
+    folder: Path,
+    header: Sequence[str],
+    lines: Sequence[tuple[int, list[str]]],
+    book: PriceBook,
+) -> Added:
+    named = header[0] == DISCOUNT_COLUMNS[0]
+    columns = header if named else (*DISCOUNT_COLUMNS, *DISCOUNT_OPTIONAL_COLUMNS)[: len(header)]
+    rows = _rows(path, columns, lines, DISCOUNT_COLUMNS, DISCOUNT_OPTIONAL_COLUMNS)
+    names = {each for offer in book.offers for each in offer.names}
+    discounts = discounts_of(rows, path.name)
+    for row, discount in zip(rows, discounts, strict=True):
+        if discount.machines and discount.machines not in names:
+            row.mistakes.append(f"unknown machines {discount.machines!r}{nearest_names(discount.machines, names)}")
+    refuse_mistakes(path, rows)
+    cells = [
+        (each.machines, f"-{(each.ratio * 100).normalize():f}%", each.purchase_option, each.source)
+        for each in discounts
+    ]
+    target = folder / OWN / f"{name}{DISCOUNTS_SUFFIX}"
+    replaced = target.exists()
+    write_atomically(target, _csv((*DISCOUNT_COLUMNS, *DISCOUNT_OPTIONAL_COLUMNS), cells))
+    return Added(name, 0, len(discounts), replaced)
+
+
+def _add_offers(
+    path: Path, name: str, folder: Path, header: Sequence[str], lines: Sequence[tuple[int, list[str]]]
+) -> Added:
+    price = _PRICE if _PRICE in header else _BARE_PRICE
+    optional = {*OFFER_COLUMNS, *OFFER_OPTIONAL_COLUMNS, _UNIT, _CURRENCY, _BARE_PRICE} - {*_REQUIRED, price}
+    rows = _rows(path, header, lines, (*_REQUIRED, price), sorted(optional))
+    machines = read_machines()
+    offers: list[Offer] = []
+    kept: list[Row] = []
+    for row in rows:
+        cells = _completed(row, price)
+        completed = Row(cells, row.line)
+        completed.mistakes += row.mistakes
+        offers.append(offer_of(completed, machines))
+        kept.append(completed)
+    note_duplicates(kept, offers)
+    refuse_mistakes(path, kept)
+    columns = (*OFFER_COLUMNS, *OFFER_OPTIONAL_COLUMNS)
+    target = folder / OWN / f"{name}.csv"
+    replaced = target.exists()
+    write_atomically(target, _csv(columns, [[row.text(column) for column in columns] for row in kept]))
+    return Added(name, len(offers), 0, replaced)
+
+
+def _completed(row: Row, price: str) -> dict[str, str]:
+    """The cells of a full price row: what was left out has its usual value, and the price its unit."""
+    cells = {column: row.text(column) for column in (*_REQUIRED, *OFFER_OPTIONAL_COLUMNS)}
+    for column in OFFER_COLUMNS:
+        cells[column] = row.text(column) or _USUAL.get(column, "")
+    cells[_PRICE] = row.text(price)
+    cells["family"] = cells["family"] or f"{cells['cloud']}-{cells['instance_type'].split('.')[0].lower()}"
+    unit, currency = row.text(_UNIT), row.text(_CURRENCY)
+    if unit not in _HOURS and (unit or price == _BARE_PRICE):
+        row.mistakes.append(f"unit {unit!r} is not hour" if unit else "price has no unit: expected hour")
+    if currency not in _DOLLARS and (currency or price == _BARE_PRICE):
+        row.mistakes.append(
+            f"currency {currency!r} is not USD: convert it" if currency else "price has no currency: expected USD"
+        )
+    if row.text("accelerator_name") and not row.text("accelerator_count"):
+        cells["accelerator_count"] = "1"
+    return cells
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue().encode()
