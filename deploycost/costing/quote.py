@@ -74,7 +74,8 @@ def refuse_hopeless_slo(sheet: QuoteSheet, variants: Sequence[Variant]) -> None:
         for load in ((variant.load,) if variant.load else ()) + variant.elsewhere
         if (span := service_ms(load)) is not None
     }
-    projected = any(each.capacity_rps.basis == "projected" for each in sheet.quotes)
+    # A machine without a measurement to rest on may be faster in kind.
+    projected = any(each.capacity_rps.value and each.measured_capacity_rps.value is None for each in sheet.quotes)
     if not alone or projected or min(alone.values()) <= sheet.slo_p95_ms:
         return
     fastest = min(alone, key=alone.__getitem__)

@@ -110,26 +110,22 @@ def pareto(sight: Sight) -> list[bool | None]:
 
     None where one of them is unknown or the row cannot be deployed: such rows beat none either.
     """
-    measures = np.stack([sight.planned, sight.p95_ms, -sight.accuracy], axis=1)
-    judged = np.flatnonzero(np.isfinite(measures).all(axis=1) & sight.deployable)
-    marks: list[bool | None] = [None] * len(measures)
-    rows, first = np.unique(measures[judged], axis=0, return_inverse=True)
-    best = _front(rows)
-    for place, row in zip(judged.tolist(), first.ravel().tolist(), strict=True):
-        marks[place] = bool(best[row])
+    judged = np.flatnonzero(np.isfinite([sight.planned, sight.p95_ms, sight.accuracy]).all(axis=0) & sight.deployable)
+    marks: list[bool | None] = [None] * len(sight.planned)
+    # Rows alike in latency and accuracy, such as those of one variant, are beaten by the cheapest of them.
+    alike = np.stack([sight.p95_ms[judged], -sight.accuracy[judged]], axis=1)
+    groups, group_of = np.unique(alike, axis=0, return_inverse=True)
+    group_of = group_of.ravel()
+    least = np.full(len(groups), np.inf)
+    np.minimum.at(least, group_of, sight.planned[judged])
+    best = [
+        not ((groups <= group).all(axis=1) & (least <= cost) & ((groups < group).any(axis=1) | (least < cost))).any()
+        for group, cost in zip(groups, least, strict=True)
+    ]
+    cheapest = sight.planned[judged] == least[group_of]
+    for place, group, is_cheapest in zip(judged.tolist(), group_of.tolist(), cheapest.tolist(), strict=True):
+        marks[place] = bool(best[group] and is_cheapest)
     return marks
-
-
-def _front(rows: Floats) -> NDArray[np.bool_]:
-    """Of different rows in ascending order, those that none is at most equal to in every column."""
-    best = np.zeros(len(rows), dtype=bool)
-    front = np.empty((0, rows.shape[1]))
-    # In this order a row can only be beaten by one before it.
-    for number, row in enumerate(rows):
-        if not (front <= row).all(axis=1).any():
-            best[number] = True
-            front = np.vstack([front, row])
-    return best
 
 
 def _misses(bounds: Bounds, sight: Sight) -> Floats:
