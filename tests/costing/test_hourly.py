@@ -1,5 +1,6 @@
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -163,6 +164,6 @@ def test_bills_change_only_where_they_are_told_to(hourly: list[int], capacity: f
     assert begins == sorted(set(begins))
     for begin in begins[:5]:
         assert fleet.needed(begin) != fleet.needed(begin - 1)
-    inside = [(low, high - 1) for low, high in zip(begins[:5], begins[1:6], strict=False)]
+    inside = [(low, high - 1) for low, high in pairwise(begins[:6])]
     assert all(fleet.monthly_usd(low) == fleet.monthly_usd(high) for low, high in inside)
     assert max(fleet.needed(searched_to)) <= 21 <= max(fleet.needed(searched_to + 1))
