@@ -4,7 +4,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploycost.costing.fleet import plan_fleet
@@ -95,6 +95,7 @@ def test_billed_hours(counts: list[int], lead_s: int, granularity_s: int, minimu
     assert float(weekly_hours(counts, Fraction(lead_s), granularity_s, minimum_s)) == pytest.approx(hours)
 
 
+@settings(deadline=None, max_examples=60)
 @given(capacity=rates, utilisation=ratios, requests=volumes, autoscale=st.booleans())
 def test_a_flat_week_is_the_closed_formula(capacity: float, utilisation: float, requests: int, autoscale: bool) -> None:
     policy = Policy(utilisation_ratio=utilisation, autoscale=autoscale, cold_start_s=300)
@@ -104,6 +105,7 @@ def test_a_flat_week_is_the_closed_formula(capacity: float, utilisation: float, 
     assert hourly.monthly_usd(requests) == Fraction(closed.monthly_usd(requests))
 
 
+@settings(deadline=None, max_examples=60)
 @given(hourly=weights, capacity=rates, requests=volumes, factor=st.integers(2, 30), autoscale=st.booleans())
 def test_cost_is_linear_in_price(
     hourly: list[int], capacity: float, requests: int, factor: int, autoscale: bool
@@ -115,6 +117,7 @@ def test_cost_is_linear_in_price(
     assert bill(PRICE * factor) == factor * bill(PRICE)
 
 
+@settings(deadline=None, max_examples=60)
 @given(hourly=weights, capacity=rates, requests=volumes, one=ratios, other=ratios, autoscale=st.booleans())
 def test_more_utilisation_never_costs_more(
     hourly: list[int], capacity: float, requests: int, one: float, other: float, autoscale: bool
@@ -126,6 +129,7 @@ def test_more_utilisation_never_costs_more(
     assert bill(max(one, other)) <= bill(min(one, other))
 
 
+@settings(deadline=None, max_examples=60)
 @given(hourly=weights, capacity=rates, requests=volumes, cold_start_s=st.sampled_from([0, 240, 5000]))
 def test_autoscaling_never_costs_more_than_the_peak_all_the_time(
     hourly: list[int], capacity: float, requests: int, cold_start_s: int
@@ -137,6 +141,7 @@ def test_autoscaling_never_costs_more_than_the_peak_all_the_time(
     assert scaled.monthly_usd(requests) <= fixed.monthly_usd(requests)
 
 
+@settings(deadline=None, max_examples=60)
 @given(hourly=weights, capacity=rates, requests=volumes, seed=st.integers(0, 1000))
 def test_the_order_of_hours_changes_nothing_of_a_fixed_fleet(
     hourly: list[int], capacity: float, requests: int, seed: int
@@ -150,6 +155,7 @@ def test_the_order_of_hours_changes_nothing_of_a_fixed_fleet(
     assert len(bills) == 1
 
 
+@settings(deadline=None, max_examples=60)
 @given(counts=st.lists(st.integers(0, 5), min_size=2, max_size=30), lead_s=st.integers(0, 20_000))
 def test_a_longer_start_is_never_cheaper_and_never_beyond_the_peak(counts: list[int], lead_s: int) -> None:
     for granularity_s, minimum_s in ((1, 60), (3600, 3600), (7000, 100), (86_400, 86_400)):
@@ -157,6 +163,7 @@ def test_a_longer_start_is_never_cheaper_and_never_beyond_the_peak(counts: list[
         assert sum(counts) <= weekly_hours(counts, Fraction(0), 1, 1) <= billed <= max(counts) * len(counts)
 
 
+@settings(deadline=None, max_examples=60)
 @given(hourly=weights, capacity=st.floats(5, 500), requests=st.integers(1, 10**8))
 def test_bills_change_only_where_they_are_told_to(hourly: list[int], capacity: float, requests: int) -> None:
     fleet: HourlyFleet = plan_hours(capacity, shaped(hourly, requests), Policy(autoscale=True), BY_THE_HOUR)
