@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 
 from deploycost.costing.alternatives import (
@@ -65,7 +66,8 @@ def alternatives_for(question: QuoteSpec, request: ApiRequest) -> Alternatives:
             warnings=warnings,
         )
     except PriceError as error:
-        raise UserError(str(error)) from None
+        hint = _service_hint(question.clouds) if str(error).startswith("unknown cloud") else ""
+        raise UserError(f"{error}{hint}") from None
 
 
 def traffic_for(question: QuoteSpec) -> Traffic:
@@ -183,6 +185,14 @@ def _services(name: str, region: str | None) -> list[ServerlessRate]:
         places = ", ".join(sorted({rate.region for rate in named}))
         raise PriceError(f"no price is known for {name!r} in {region}; there is one in {places}: choose with --region")
     return here
+
+
+def _service_hint(names: Sequence[str]) -> str:
+    """What else there is than machines, the likeliest first."""
+    services = list(dict.fromkeys(f"{rate.provider}-{rate.service}" for rate in load_serverless()))
+    near = [match for name in names for match in get_close_matches(name.lower(), services, n=1, cutoff=0.8)]
+    listed = ", ".join(dict.fromkeys([*near, *services]))
+    return f"; services: {listed}; {_API}:MODEL for an LLM API, {OWNED} for machines of one's own"
 
 
 def _apis(name: str, request: ApiRequest) -> list[ApiOption]:

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from deploycost.environment import MachineFacts
 from deploycost.errors import UserError
+from deploycost.record_checks import FORMAT_VERSION, OLDEST_FORMAT_VERSION, backward_clocks, other_format
 
-FORMAT_VERSION = 2
 Basis = Literal["measured", "projected", "assumed"]
 # From the surest to the least sure: a figure made of several is as sure as its least sure part.
 BASES: tuple[Basis, ...] = ("measured", "projected", "assumed")
@@ -409,20 +409,34 @@ def read_record(path: Path, kind: type[RecordType]) -> RecordType:
     """The record in a JSON file.
 
     Raises:
-        UserError: the file cannot be read, is damaged, or is of another format version.
+        UserError: the file cannot be read, is damaged, is of another format version, or tells of a clock that ran
+            backwards.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
+    version = other_format(text)
+    if version is not None:
+        readable = " to ".join(str(each) for each in dict.fromkeys((OLDEST_FORMAT_VERSION, FORMAT_VERSION)))
+        raise UserError(
+            f"{path} is a record of format {version}, and this deploycost reads format {readable}: "
+            + ("take a newer deploycost" if version > FORMAT_VERSION else "run the command again to make it anew")
+        )
     try:
-        return kind.model_validate_json(text)
+        record = kind.model_validate_json(text)
     except ValidationError as error:
         places = ", ".join(sorted({".".join(map(str, item["loc"])) or "the whole file" for item in error.errors()}))
         raise UserError(
             f"{path} is not a {kind.__name__} of format {FORMAT_VERSION} (see {places}); "
             "delete it and run the command again to make it anew"
         ) from None
+    backwards = backward_clocks(record)
+    if backwards:
+        raise UserError(
+            f"{path}: a clock ran backwards ({'; '.join(backwards)}); set the clock right and measure again"
+        )
+    return record
 
 
 def write_record(record: Record) -> str:

@@ -73,6 +73,6 @@ def test_bad_files_are_told_in_one_line(tmp_path: Path, name: str, text: str, pa
 def test_unknown_names_and_missing_files() -> None:
     with pytest.raises(UserError, match=r"did you mean 'business-hours'\?"):
         week_shape("bussiness-hours")
-    with pytest.raises(UserError, match="cannot read traffic profile missing.csv"):
+    with pytest.raises(UserError, match=r"cannot read traffic profile missing\.csv"):
         week_shape("missing.csv")
     assert sorted(PRESETS) == ["business-hours", "flat", "spiky"]
