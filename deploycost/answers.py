@@ -7,18 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deploycost.costing.quote import quote
+from deploycost.costing.crossing import crossovers
+from deploycost.costing.quote import Bounds, Question, quote, refuse_hopeless_slo
 from deploycost.costing.recommendation import Limits, recommend
 from deploycost.costing.returns import (
     Terms,
-    classification_request,
     one_off_usd,
     return_against_api,
     return_against_variant,
 )
+from deploycost.costing.sieve import NO_BOUNDS, SortKey
 from deploycost.environment import now
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import Experiment, QuoteSpec
+from deploycost.market import alternatives_for, policy_for, request_for, site_finder, traffic_for
 from deploycost.pipeline import variants_of
 from deploycost.projecting.cores import capacity_on
 from deploycost.projecting.evidence import services_in, with_records
@@ -32,15 +34,29 @@ from deploycost.records import (
     read_record,
     write_record,
 )
-from deploycost.verdicts import Policy, QuoteSheet, Recommendation, Return, Traffic
+from deploycost.verdicts import Crossover, QuoteSheet, Recommendation, Return
 from deploycost.workspace import Run, fingerprint, write_text
-from pricing.book import load_book
 from pricing.errors import PriceError
 from pricing.llm import find_llm_api
-from pricing.selection import select
 
 # What a newcomer would deploy, and so what savings are counted against: every weight tuned, nothing quantised.
 BASELINE_VARIANT = "full.onnx-fp32"
+# What a question always says; sheets are named after it.
+_FIRST_WORDS = frozenset(
+    {
+        "clouds", "region", "purchase_option", "requests_per_month", "peak_to_mean_ratio", "utilisation_ratio",
+        "spare_replicas", "max_accuracy_drop", "llm_api",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which rows of a sheet are wanted, in which order; all of them, cheapest first, unless told."""
+
+    bounds: Bounds = NO_BOUNDS
+    sort: SortKey = "planned"
+    shown: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,27 +136,47 @@ def profiles_of(run: Run, tunings: Iterable[TuningRecord]) -> list[ProfileRecord
     return found
 
 
-def quote_now(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_ms: float) -> QuoteSheet:
+def quote_now(
+    run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_ms: float, wanted: Wanted | None = None
+) -> QuoteSheet:
     """Prices the variants with the present price book, and keeps the sheet with the price rows it used.
 
     Raises:
-        UserError: the clouds, region or purchase option name no known price.
+        UserError: the clouds, region or purchase option name no known price, or the SLO cannot be met by any machine.
+        NoAnswer: no row is within the bounds that are wanted.
     """
-    try:
-        offers = select(load_book(), ",".join(question.clouds), question.region, question.purchase_option)
-    except PriceError as error:
-        raise UserError(str(error)) from None
-    traffic = Traffic(requests_per_month=question.requests_per_month, peak_to_mean_ratio=question.peak_to_mean_ratio)
-    policy = Policy(utilisation_ratio=question.utilisation_ratio, spare_replicas=question.spare_replicas)
-    sheet = quote(variants, offers, capacity_on, traffic, policy, slo_p95_ms)
-    write_text(_sheet_path(run, variants, question, slo_p95_ms), write_record(sheet))
+    sheet = _price(run, variants, question, slo_p95_ms, wanted or Wanted())
+    refuse_hopeless_slo(sheet, variants)
     return sheet
 
 
-def kept_quote(run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_ms: float) -> QuoteSheet:
+def _price(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_ms: float, wanted: Wanted) -> QuoteSheet:
+    request = request_for(question, variants)
+    alternatives = alternatives_for(question, request)
+    asked = Question(
+        traffic_for(question), policy_for(question), slo_p95_ms, wanted.bounds, wanted.sort, wanted.shown, request
+    )
+    sheet = quote(variants, alternatives, capacity_on, site_finder(alternatives.machines), asked)
+    # A sheet of some of the rows is kept too, but no report takes it for the whole.
+    mark = () if wanted == Wanted() else (wanted,)
+    write_text(_sheet_path(run, variants, question, slo_p95_ms, *mark), write_record(sheet))
+    return sheet
+
+
+def crossing(variants: Sequence[Subject], question: QuoteSpec, sheet: QuoteSheet, names: tuple[str, str]) -> Crossover:
+    """From which volume on the row of a sheet that one name means is cheaper than that of the other.
+
+    Raises:
+        UserError: a name means no row with a price.
+    """
+    request = request_for(question, variants)
+    return crossovers(sheet, variants, alternatives_for(question, request), capacity_on, request, names)
+
+
+def kept_quote(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_ms: float) -> QuoteSheet:
     """The sheet that was made for this question from this evidence, with its prices of then; else a new one."""
     path = _sheet_path(run, variants, question, slo_p95_ms)
-    return read_record(path, QuoteSheet) if path.exists() else quote_now(run, variants, question, slo_p95_ms)
+    return read_record(path, QuoteSheet) if path.exists() else _price(run, variants, question, slo_p95_ms, Wanted())
 
 
 def answer(sheet: QuoteSheet, variants: Sequence[Variant], question: QuoteSpec) -> Answers:
@@ -223,17 +259,21 @@ def _returns(
         api = find_llm_api(question.llm_api)
     except PriceError as error:
         raise UserError(str(error)) from None
-    request = classification_request(variant.tuning.mean_tokens)
+    request = request_for(question, [variant])
     returns.append(return_against_api(chosen, api, request, one_off, sheet, Terms()))
     return tuple(returns), tuple(warnings)
 
 
-def _sheet_path(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_ms: float) -> Path:
+def _sheet_path(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_ms: float, *more: Wanted) -> Path:
     evidence = [
         [each.name, _digest(each), *(load.finished_at for load in (each.load, *each.elsewhere) if load)]
         for each in variants
     ]
-    mark = fingerprint(evidence, question.model_dump(mode="json"), slo_p95_ms)
+    # What is asked as by default leaves no mark, so that a sheet is still found when questions have learnt new words.
+    asked = question.model_dump(mode="json")
+    usual = QuoteSpec().model_dump(mode="json")
+    asked = {name: value for name, value in asked.items() if name in _FIRST_WORDS or value != usual[name]}
+    mark = fingerprint(evidence, asked, slo_p95_ms, *(str(each) for each in more))
     return run.folder / "quotes" / f"{mark}.json"
 
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from deploycost.environment import MachineFacts
 from deploycost.errors import UserError
+from deploycost.record_checks import FORMAT_VERSION, OLDEST_FORMAT_VERSION, backward_clocks, other_format
 
-FORMAT_VERSION = 2
 Basis = Literal["measured", "projected", "assumed"]
 # From the surest to the least sure: a figure made of several is as sure as its least sure part.
 BASES: tuple[Basis, ...] = ("measured", "projected", "assumed")
@@ -32,6 +32,9 @@ class Figure(Record):
     low: float | None = None
     high: float | None = None
     basis: Basis = "measured"
+
+
+UNKNOWN_FIGURE = Figure(value=None, basis="assumed")
 
 
 def weakest(*bases: Basis) -> Basis:
@@ -490,13 +493,32 @@ class UsdPerMillion(Record):
     per_correct: Figure
 
 
+class FleetPart(Record):
+    """The machines of a quote that are bought alike: the most at once, their billed hours a month, their price row."""
+
+    part: Literal["base", "peak"]
+    purchase_option: str
+    usd_per_hour: Usd
+    replicas: int
+    hours_per_month: float
+    price_source: str
+    price_date: str
+
+
 class Quote(Record):
-    """One variant on one machine. It pins the price row it used.
+    """One variant on one machine or service. It pins the price row it used.
 
     `measured_capacity_rps` is what `capacity_rps` rests on: the same where it was measured on this very machine.
+    `replicas` are the most at once, `replicas_by_hour` those of each hour of the week from Monday 0 h where the traffic
+    has a shape, `fleet_hours` the machine-hours billed in a month. `parts` are given where machines are bought in
+    several ways; `usd_per_hour` is then what an hour costs on the mean. A service or an API is paid by the request: its
+    `usd_per_hour` is that of one instance at work, 0 where there is none. `training_monthly_usd` is the share of making
+    the variant that is in the bill. `pareto` says whether no other quote of the sheet is at least as good in cost, p95
+    latency and accuracy and better in one; None where one of them is not known, or where it cannot be deployed.
     """
 
     variant: str
+    kind: Literal["machine", "owned", "serverless", "api"] = "machine"
     cloud: str
     region: str
     instance_type: str
@@ -507,13 +529,21 @@ class Quote(Record):
     measured_capacity_rps: Figure
     certified: bool
     replicas: int | None
+    replicas_by_hour: tuple[int, ...] | None = None
+    fleet_hours: float | None = None
+    parts: tuple[FleetPart, ...] = ()
     usd_per_million: UsdPerMillion
     monthly_usd: Figure
+    training_monthly_usd: float | None = None
     p95_ms: Figure
     accuracy: Figure
     fits_memory: bool | None
     memory_reason: str = ""
     meets_slo: bool | None
+    energy_kwh_per_million: Figure = UNKNOWN_FIGURE
+    grams_co2e_per_million: Figure = UNKNOWN_FIGURE
+    energy_reason: str = ""
+    pareto: bool | None = None
     price_source: str
     price_date: str
 
@@ -525,20 +555,34 @@ def read_record(path: Path, kind: type[RecordType]) -> RecordType:
     """The record in a JSON file.
 
     Raises:
-        UserError: the file cannot be read, is damaged, or is of another format version.
+        UserError: the file cannot be read, is damaged, is of another format version, or tells of a clock that ran
+            backwards.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
+    version = other_format(text)
+    if version is not None:
+        readable = " to ".join(str(each) for each in dict.fromkeys((OLDEST_FORMAT_VERSION, FORMAT_VERSION)))
+        raise UserError(
+            f"{path} is a record of format {version}, and this deploycost reads format {readable}: "
+            + ("take a newer deploycost" if version > FORMAT_VERSION else "run the command again to make it anew")
+        )
     try:
-        return kind.model_validate_json(text)
+        record = kind.model_validate_json(text)
     except ValidationError as error:
         places = ", ".join(sorted({".".join(map(str, item["loc"])) or "the whole file" for item in error.errors()}))
         raise UserError(
             f"{path} is not a {kind.__name__} of format {FORMAT_VERSION} (see {places}); "
             "delete it and run the command again to make it anew"
         ) from None
+    backwards = backward_clocks(record)
+    if backwards:
+        raise UserError(
+            f"{path}: a clock ran backwards ({'; '.join(backwards)}); set the clock right and measure again"
+        )
+    return record
 
 
 def write_record(record: Record) -> str:

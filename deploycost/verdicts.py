@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from deploycost.records import FORMAT_VERSION, Figure, LoadRecord, Quote, Record, TrainingMemory
+from deploycost.records import FORMAT_VERSION, Figure, LoadRecord, Quote, Record, TrainingMemory, Usd
+from deploycost.traffic_shape import HOURS_PER_WEEK
 from deploycost.units import HOURS_PER_MONTH
 
 NotReached = Literal["not reached"]
@@ -14,18 +16,51 @@ NOT_REACHED: NotReached = "not reached"
 
 
 class Traffic(Record):
-    """The requests that must be served: how many a month, and how much busier than the mean the peak is."""
+    """The requests that must be served: how many a month, and when.
+
+    `hourly_weights` is the shape of the week, 168 relative weights from Monday 0 h on, `shape` what it is called.
+    Without one, only the peak is known: `peak_to_mean_ratio` times the mean rate. With one the peak is that of its
+    busiest hour.
+    """
 
     requests_per_month: int = Field(ge=1)
     peak_to_mean_ratio: float = Field(default=3.0, ge=1)
+    shape: str = ""
+    hourly_weights: tuple[float, ...] | None = None
+
+    @field_validator("hourly_weights")
+    @classmethod
+    def _a_week(cls, weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if weights is not None and (len(weights) != HOURS_PER_WEEK or not sum(weights) or min(weights) < 0):
+            raise ValueError(f"expected {HOURS_PER_WEEK} weights, none negative and not all zero")
+        return weights
 
 
 class Policy(Record):
-    """How machines are planned: their load at the peak, spares on top, and the hours that a month bills."""
+    """How machines are planned and paid: load at the peak, spares, hours billed, and what is added to the bill.
+
+    `autoscale` follows the hours of the traffic in steps of `scale_step` machines, each started `cold_start_s` before
+    its hour and billed from then on. `mix` names the purchase options of the machines that every hour needs (`base`)
+    and of the others (`peak`). Of spot machines a share of `spot_interruption_ratio` is taken to be away at any time.
+    On a serverless service a share of `cold_start_ratio` of requests waits for an instance to start.
+    Storage is of each machine, egress of each answer. With `horizon_months` what making a variant cost once is spread
+    over so many months.
+    """
 
     utilisation_ratio: float = Field(default=0.7, gt=0, le=1)
     spare_replicas: int = Field(default=1, ge=0)
     hours_per_month: int = Field(default=HOURS_PER_MONTH, ge=1)
+    autoscale: bool = False
+    scale_step: int = Field(default=1, ge=1)
+    cold_start_s: float = Field(default=0.0, ge=0)
+    mix: dict[Literal["base", "peak"], str] = Field(default_factory=dict)
+    spot_interruption_ratio: float = Field(default=0.0, ge=0, lt=1)
+    cold_start_ratio: float = Field(default=0.01, ge=0, le=1)
+    storage_gib: float = Field(default=0.0, ge=0)
+    storage_usd_per_gib_month: Usd = Field(default=Decimal(0), ge=0)
+    response_bytes: int = Field(default=0, ge=0)
+    egress_usd_per_gib: Usd = Field(default=Decimal(0), ge=0)
+    horizon_months: int | None = Field(default=None, ge=1)
 
 
 class Capacity(Record):
@@ -41,28 +76,32 @@ class Capacity(Record):
     server_copies: int | None = None
 
 
+class UnknownQuotes(Record):
+    """Quotes without a price for one reason: how many, and on which machines (the first few)."""
+
+    reason: str
+    quotes: int
+    machines: tuple[str, ...]
+    machine_count: int
+
+
 class QuoteSheet(Record):
-    """Variants on machines, cheapest first; what is unknown comes last."""
+    """Variants on machines, cheapest first unless `sort` says otherwise; what is unknown comes last.
+
+    Of a great many quotes only those worth showing are made: `left_out` counts the others that have a price,
+    `unknown` tells of those that have none. `refused` are those that the limits asked for kept out.
+    """
 
     format_version: int = FORMAT_VERSION
     quotes: tuple[Quote, ...]
     traffic: Traffic
     policy: Policy
     slo_p95_ms: float
+    sort: str = "planned"
+    left_out: int = 0
+    refused: int = 0
+    unknown: tuple[UnknownQuotes, ...] = ()
     warnings: tuple[str, ...]
-
-
-class Recommendation(Record):
-    """What to deploy, why, and what came next.
-
-    `distinguishable` says whether the first is surely cheaper than the second: None where that cannot be told.
-    """
-
-    format_version: int = FORMAT_VERSION
-    quote: Quote
-    reason: str
-    runner_ups: tuple[Quote, ...]
-    distinguishable: bool | None
 
 
 class BreakEven(Record):
@@ -77,6 +116,27 @@ class BreakEven(Record):
     stays_cheaper: bool | None
     cheaper_for_good_from: int | NotReached | None
     searched_to_requests_per_month: int
+
+
+class Crossover(Record):
+    """From how many requests a month one row of a sheet is cheaper than another."""
+
+    row: str
+    other: str
+    crossing: BreakEven
+
+
+class Recommendation(Record):
+    """What to deploy, why, and what came next.
+
+    `distinguishable` says whether the first is surely cheaper than the second: None where that cannot be told.
+    """
+
+    format_version: int = FORMAT_VERSION
+    quote: Quote
+    reason: str
+    runner_ups: tuple[Quote, ...]
+    distinguishable: bool | None
 
 
 class Return(Record):

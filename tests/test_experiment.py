@@ -168,7 +168,7 @@ def test_all_mistakes_are_told_at_once_with_their_places() -> None:
             "training.prompt.virtual_tokens: input should be less than or equal to 511",
         ),
         ({"training": {"prompt": {"layers": "upper"}}}, "training.prompt.layers: string should match pattern"),
-        ({"training": {"prompt": {"text": "news"}}}, "training.prompt: value error, a text to start from is read only"),
+        ({"training": {"prompt": {"text": "news"}}}, "training.prompt: a text to start from is read only"),
         ({"training": {"bits": 3}}, "training.bits: unknown 3"),
         ({"training": {"dynamic": {"memory_budget": "much"}}}, "training.dynamic.memory_budget: could not parse value"),
         ({"telemetry": {"report_to": "wandbb"}}, "unknown 'wandbb' (did you mean 'wandb'?)"),

@@ -203,19 +203,32 @@ class LoadFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class SloFlags:
+    """The objective, where no capacity is found anew."""
+
+    slo_p95: Annotated[
+        float | None, Parameter(help="95 % of answers must come within so many ms. Default: the run's, else 100.")
+    ] = _flag("load.slo_p95_ms")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class PriceFlags:
     """Which machines, which traffic, which policy."""
 
     cloud: Annotated[
         str | None,
-        Parameter(help="Cloud (aws), family (aws-g4dn), instance type (aws-g4dn.xlarge), a comma list, or all."),
+        Parameter(
+            help="Cloud (aws), family (aws-g4dn), instance type (aws-g4dn.xlarge), aws-lambda, cloud-run, api:MODEL, "
+            "owned, owned:NAME, owned:FILE.csv, a comma list, or all machines for hire."
+        ),
     ] = _flag("quote.clouds")
-    region: Annotated[str | None, Parameter(help="Region. Default: us-east-1, us-central1, eastus by cloud.")] = _flag(
-        "quote.region"
-    )
-    purchase_option: Annotated[str | None, Parameter(help="on-demand or spot. Default: on-demand.")] = _flag(
-        "quote.purchase_option"
-    )
+    region: Annotated[
+        str | None, Parameter(help="Region, or all. Default: us-east-1, us-central1, eastus by cloud.")
+    ] = _flag("quote.region")
+    purchase_option: Annotated[
+        str | None, Parameter(help="on-demand, spot, reserved-1y, reserved-3y, or all. Default: on-demand.")
+    ] = _flag("quote.purchase_option")
     requests_per_month: Annotated[
         int | None, Parameter(help="Predictions to serve each month. Default: 100,000,000.")
     ] = _flag("quote.requests_per_month")
@@ -228,6 +241,51 @@ class PriceFlags:
     spare_replicas: Annotated[int | None, Parameter(help="Replicas beyond the need. Default: 1.")] = _flag(
         "quote.spare_replicas"
     )
+    traffic: Annotated[
+        str | None,
+        Parameter(
+            help="Shape of the week: flat, business-hours, spiky, or a .csv or .yaml file of 168 hourly weights."
+        ),
+    ] = _flag("quote.traffic")
+    autoscale: Annotated[
+        bool | None, Parameter(help="Machines hour by hour, not for the peak; needs --traffic. Default: off.")
+    ] = _flag("quote.autoscale")
+    scale_step: Annotated[int | None, Parameter(help="Machines started or stopped at once. Default: 1.")] = _flag(
+        "quote.scale_step"
+    )
+    cold_start: Annotated[
+        float | None, Parameter(help="Seconds that a machine is started, and paid, ahead of need. Default: 180.")
+    ] = _flag("quote.cold_start_s")
+    mix: Annotated[
+        str | None, Parameter(help="Purchase options of base and peak, as in reserved-1y=base,spot=peak.")
+    ] = _flag("quote.mix")
+    spot_interruption: Annotated[
+        float | None, Parameter(help="Share of spot machines away at any time, 0..1. Default: 0.05, assumed.")
+    ] = _flag("quote.spot_interruption_ratio")
+    cold_start_ratio: Annotated[
+        float | None, Parameter(help="Serverless: share of requests that wait for a start. Default: 0.01, assumed.")
+    ] = _flag("quote.cold_start_ratio")
+    storage_gib: Annotated[float | None, Parameter(help="Disk of each machine. Default: 0, not counted.")] = _flag(
+        "quote.storage_gib"
+    )
+    storage_price: Annotated[float | None, Parameter(help="USD per GiB and month of disk. Default: 0.")] = _flag(
+        "quote.storage_usd_per_gib_month"
+    )
+    response_bytes: Annotated[
+        int | None, Parameter(help="Bytes of an answer that leave the cloud. Default: 0, not counted.")
+    ] = _flag("quote.response_bytes")
+    egress_price: Annotated[float | None, Parameter(help="USD per GiB that leaves the cloud. Default: 0.")] = _flag(
+        "quote.egress_usd_per_gib"
+    )
+    horizon_months: Annotated[
+        int | None, Parameter(help="Spread what making a variant cost over so many months. Default: not in the bill.")
+    ] = _flag("quote.horizon_months")
+    prompt_template: Annotated[
+        str | None, Parameter(help="File of the prompt around {text} (and {labels}). Default: 60 tokens, assumed.")
+    ] = _flag("quote.prompt_template")
+    output_tokens: Annotated[int | None, Parameter(help="Tokens that an LLM answers. Default: 5.")] = _flag(
+        "quote.output_tokens"
+    )
     max_accuracy_drop: Annotated[
         float | None, Parameter(help="Accuracy that may be given up for cost, 0..1. Default: 0.01.")
     ] = _flag("quote.max_accuracy_drop")
@@ -236,7 +294,9 @@ class PriceFlags:
     )
 
 
-def asked(run: Run, file: Path | None, *flags: BuildFlags | ExportFlags | LoadFlags | PriceFlags | None) -> Experiment:
+def asked(
+    run: Run, file: Path | None, *flags: BuildFlags | ExportFlags | LoadFlags | SloFlags | PriceFlags | None
+) -> Experiment:
     """The experiment that a command asks for: the file's, else the run's, else the default, with the flags over it.
 
     Raises:
@@ -259,6 +319,16 @@ def with_flags(base: Experiment, *flags: BuildFlags | LoadFlags | PriceFlags | N
             if value is not None:
                 _set(content, asked_field(flag).split("."), value)
     return make_experiment(content)
+
+
+def refuse_two_peaks(price: PriceFlags | None) -> None:
+    """Refuses two answers to how high the peak is.
+
+    Raises:
+        UserError: both flags were given.
+    """
+    if price is not None and price.traffic is not None and price.peak_to_mean is not None:
+        raise UserError("--traffic and --peak-to-mean both say how high the peak is: give one of the two")
 
 
 def require_readers(flags: BuildFlags | None, methods: Sequence[MethodName]) -> None:

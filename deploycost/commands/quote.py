@@ -2,42 +2,83 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from deploycost import answers
-from deploycost.commands.options import Place, PriceFlags, asked
+from deploycost.commands.options import Place, PriceFlags, SloFlags, asked, refuse_two_peaks
 from deploycost.commands.output import show, show_json, warn, width
-from deploycost.reporting.tables import quotes_table
+from deploycost.costing.sieve import Bounds
+from deploycost.reporting.tables import crossover_table, hours_table, quotes_table
 from deploycost.workspace import DEFAULT_RUN_NAME, Run, new_run, open_run
+
+_SHOWN = 20
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RowFlags:
+    """Which rows are shown, and in which order."""
+
+    sort: Annotated[
+        Literal["planned", "floor", "per-correct", "monthly", "p95", "accuracy", "energy", "carbon"],
+        Parameter(help="What comes first: the least of it, the highest accuracy."),
+    ] = "planned"
+    max_p95: Annotated[float | None, Parameter(help="Only rows with a p95 within so many ms.")] = None
+    min_accuracy: Annotated[float | None, Parameter(help="Only rows that are right at least so often, 0..1.")] = None
+    max_monthly: Annotated[float | None, Parameter(help="Only rows with a bill of at most so many USD a month.")] = None
+    all: Annotated[bool, Parameter(negative="", help="Every row, not only the first 20.")] = False
 
 
 def quote(
     *,
     place: Place | None = None,
     price: PriceFlags | None = None,
+    slo: SloFlags | None = None,
+    rows: RowFlags | None = None,
     record: Annotated[
         tuple[Path, ...],
         Parameter(help="load.json that 'deploycost loadtest' made on another machine or of a running service."),
     ] = (),
-    all: Annotated[bool, Parameter(negative="", help="Show every row, not only the cheapest.")] = False,
+    crossover: Annotated[
+        tuple[str, str] | None,
+        Parameter(help="Two rows (MACHINE, VARIANT@MACHINE, api:MODEL): from which volume the first is cheaper."),
+    ] = None,
     json: Annotated[bool, Parameter(negative="", help="Print one JSON document instead of tables.")] = False,
 ) -> int:
-    """Price the variants of a run on cloud machines, from the records on disk.
+    """Price the variants of a run on machines, services and APIs, from the records on disk.
+
+    Exit code 1 where no row is within --max-p95, --min-accuracy or --max-monthly; says what came nearest.
 
     Example: deploycost quote --cloud aws-g4dn,aws-c7i --requests-per-month 50000000
     """
-    place = place or Place()
+    place, rows = place or Place(), rows or RowFlags()
+    refuse_two_peaks(price)
     run = run_of_records(place) if record else open_run(place.runs_dir, place.run)
-    wanted = asked(run, None, price)
+    wanted = asked(run, None, price, slo)
     variants = answers.known_subjects(run, record)
-    sheet = answers.quote_now(run, variants, wanted.quote, wanted.load.slo_p95_ms)
+    whole = rows.all or json or crossover is not None
+    bounds = Bounds(rows.max_p95, rows.min_accuracy, rows.max_monthly)
+    sheet = answers.quote_now(
+        run,
+        variants,
+        wanted.quote,
+        wanted.load.slo_p95_ms,
+        answers.Wanted(bounds, rows.sort, None if whole else _SHOWN),
+    )
+    crossings = [answers.crossing(variants, wanted.quote, sheet, crossover)] if crossover else []
     if json:
-        show_json(answers.sheet_as_json(sheet))
+        told = {"crossovers": [each.model_dump(mode="json") for each in crossings]} if crossings else {}
+        show_json(answers.sheet_as_json(sheet) | told)
         return 0
-    show(quotes_table(sheet, width(), None) if all else quotes_table(sheet, width()))
+    show(
+        quotes_table(sheet, width(), None if rows.all else _SHOWN),
+        *([hours_table(sheet, width())] if sheet.policy.autoscale and sheet.quotes else []),
+        *([crossover_table(crossings, width())] if crossings else []),
+    )
     warn(sheet.warnings)
     return 0
 

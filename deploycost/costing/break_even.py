@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from math import floor
 
+from deploycost.costing.bills import Bill, FleetBill
 from deploycost.costing.fleet import Fleet
 from deploycost.verdicts import NOT_REACHED, BreakEven
 
@@ -12,6 +13,7 @@ from deploycost.verdicts import NOT_REACHED, BreakEven
 MOST_REQUESTS_PER_MONTH = 10**12
 # Two staircases are compared step by step; a fleet of more machines than this is another question.
 MOST_MACHINES = 1_000
+FEWEST_MACHINES = 50
 
 
 def break_even_with_api(fleet: Fleet, usd_per_request: Fraction) -> BreakEven:
@@ -73,6 +75,53 @@ def break_even_with_fleet(fleet: Fleet, baseline: Fleet) -> BreakEven:
         cheaper_for_good_from=NOT_REACHED if for_good is None else for_good,
         searched_to_requests_per_month=searched_to,
     )
+
+
+def crossover(bill: Bill, other: Bill) -> BreakEven:
+    """From which volume on the first bill is below the other, whatever both are made of.
+
+    Between the beginnings of both each is a straight line, so its ends tell of each piece, and a line crosses zero
+    once: every request is accounted for without being tried.
+    """
+    searched_to = MOST_REQUESTS_PER_MONTH
+    begins = {1}
+    for each in (bill, other):
+        own, end = each.beginnings(_machines_searched(each))
+        begins |= set(own)
+        searched_to = min(searched_to, end or searched_to)
+    pieces = sorted(begin for begin in begins if 1 <= begin <= searched_to)
+    first: int | None = None
+    last_dear = 0
+    for begin, end in zip(pieces, [*(begin - 1 for begin in pieces[1:]), searched_to], strict=True):
+        at_begin = bill.monthly_usd(begin) - other.monthly_usd(begin)
+        at_end = at_begin if begin == end else bill.monthly_usd(end) - other.monthly_usd(end)
+        if first is None and (at_begin < 0 or at_end < 0):
+            first = begin if at_begin < 0 else _crossing(begin, end, at_begin, at_end)
+        if at_end >= 0:
+            last_dear = end
+        elif at_begin >= 0:
+            last_dear = _crossing(begin, end, at_begin, at_end) - 1
+    if first is None:
+        return _never(searched_to)
+    for_good = max(first, last_dear + 1)
+    return BreakEven(
+        requests_per_month=first,
+        stays_cheaper=for_good == first,
+        cheaper_for_good_from=for_good if for_good <= searched_to else NOT_REACHED,
+        searched_to_requests_per_month=searched_to,
+    )
+
+
+def _crossing(begin: int, end: int, at_begin: Fraction, at_end: Fraction) -> int:
+    """The first volume of a piece at which a falling line from zero or above is below zero."""
+    fall = (at_begin - at_end) / (end - begin)
+    return begin + floor(at_begin / fall) + 1
+
+
+def _machines_searched(bill: Bill) -> int:
+    """A fleet that changes by the hour has steps for every hour: fewer machines make as many steps."""
+    hours = len(bill.fleet.levels) if isinstance(bill, FleetBill) else 1
+    return max(MOST_MACHINES // hours, FEWEST_MACHINES)
 
 
 def _never(searched_to: int) -> BreakEven:

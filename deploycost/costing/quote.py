@@ -1,54 +1,88 @@
-"""A quote: what each variant costs on each machine for hire, and how sure each figure is."""
+"""A quote: what each variant costs on each machine, service or API, and how sure each figure is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from functools import cache
+from dataclasses import dataclass, field
 from math import inf
+from typing import Any, NoReturn
 
-from deploycost.costing.fleet import floor_usd_per_million, plan_fleet
-from deploycost.records import Figure, LoadRecord, Quote, Service, Subject, UsdPerMillion, weakest
-from deploycost.stats import wilson_interval
-from deploycost.units import GIB, bytes_text, milliseconds
-from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
-from pricing.book import Offer
+import numpy as np
 
-# What a slim Linux with its agents keeps for itself, before the server starts.
-OS_RESERVE_BYTES = GIB // 2
+from deploycost.costing.alternatives import Alternatives, CapacityOn, Machine, Site, SiteOf, hired
+from deploycost.costing.request_rows import ApiRow, ServiceRow, service_ms
+from deploycost.costing.returns import ApiRequest
+from deploycost.costing.rows import OS_RESERVE_BYTES, MachineRow
+from deploycost.costing.sieve import NO_BOUNDS, SORTS, Bounds, Sight, SortKey, bounds_told, nearest_miss, pareto, within
+from deploycost.costing.table import Table
+from deploycost.errors import NoAnswer, UserError
+from deploycost.records import LoadRecord, Quote, Variant
+from deploycost.units import milliseconds, percent, usd
+from deploycost.verdicts import Policy, QuoteSheet, Traffic
 
-CapacityOn = Callable[[Subject, Offer], Capacity]
+__all__ = [
+    "OS_RESERVE_BYTES", "Alternatives", "Bounds", "CapacityOn", "Machine", "Question", "Site", "SiteOf", "cost_order",
+    "hired", "quote",
+]  # fmt: skip
+
+# So many quotes are made in full whatever is asked; of more, those worth showing.
+MADE_WHOLE = 400
+
+
+@dataclass(frozen=True)
+class Question:
+    """What must be served, how machines are planned, and which rows are wanted: all of them where `shown` is None."""
+
+    traffic: Traffic
+    policy: Policy
+    slo_p95_ms: float
+    bounds: Bounds = NO_BOUNDS
+    sort: SortKey = "planned"
+    shown: int | None = None
+    api_request: ApiRequest = field(default=ApiRequest(input_tokens=0))
 
 
 def quote(
     variants: Sequence[Subject],
-    offers: Sequence[Offer],
+    alternatives: Alternatives,
     capacity_on: CapacityOn,
-    traffic: Traffic,
-    policy: Policy,
-    slo_p95_ms: float,
+    site_of: SiteOf,
+    question: Question,
 ) -> QuoteSheet:
-    """Every variant on every machine, by planned cost, then cost at saturation, then name; unknown last.
+    """Every variant on every machine and service, and the APIs beside: by planned cost unless asked otherwise.
 
     `capacity_on` says what a variant carries on a machine. Each quote pins its price row. A low capacity is a high
-    price, so the ends of the intervals change places; replicas are whole at both ends.
+    price, so the ends of the intervals change places; replicas are whole at both ends. Where there are too many rows,
+    only the first `shown` are made, and of services and APIs the best of each.
+
+    Raises:
+        NoAnswer: no row keeps the bounds; says what came nearest.
     """
-    question = _Question(traffic, policy, slo_p95_ms)
-    quotes: list[Quote] = []
-    loads: dict[str, LoadRecord] = {}
-    for variant in variants:
-        for offer in offers:
-            capacity = capacity_on(variant, offer)
-            quotes.append(question.ask(variant, offer, capacity))
-            if capacity.load:
-                loads[f"{variant.name} on {capacity.load.environment.cpu_model}"] = capacity.load
-    return QuoteSheet(
-        quotes=tuple(sorted(quotes, key=cost_order)),
-        traffic=traffic,
-        policy=policy,
-        slo_p95_ms=slo_p95_ms,
-        warnings=(*_load_warnings(loads, slo_p95_ms), *_quote_warnings(quotes)),
+    sheet = _Sheet(variants, alternatives, capacity_on, site_of, question)
+    return sheet.in_part() if sheet.is_large else sheet.whole()
+
+
+def refuse_hopeless_slo(sheet: QuoteSheet, variants: Sequence[Variant]) -> None:
+    """No number of machines answers faster than one does when it has nothing else to do.
+
+    Raises:
+        UserError: the SLO is below the service time of every variant, and no faster machine is projected.
+    """
+    alone = {
+        variant.name: span
+        for variant in variants
+        for load in ((variant.load,) if variant.load else ()) + variant.elsewhere
+        if (span := service_ms(load)) is not None
+    }
+    # A machine without a measurement to rest on may be faster in kind.
+    projected = any(each.capacity_rps.value and each.measured_capacity_rps.value is None for each in sheet.quotes)
+    if not alone or projected or min(alone.values()) <= sheet.slo_p95_ms:
+        return
+    fastest = min(alone, key=alone.__getitem__)
+    raise UserError(
+        f"an SLO of p95 within {milliseconds(sheet.slo_p95_ms)} is below the service time of every variant: the "
+        f"fastest, {fastest}, takes {milliseconds(alone[fastest])} alone on an idle machine, and more machines do not "
+        "change that; allow more with --slo-p95"
     )
 
 
@@ -65,102 +99,132 @@ def cost_order(quoted: Quote) -> tuple[float, float, str, str]:
 
 
 @dataclass(frozen=True)
-class _Question:
-    traffic: Traffic
-    policy: Policy
-    slo_p95_ms: float
+class _Sheet:
+    variants: Sequence[Variant]
+    alternatives: Alternatives
+    capacity_on: CapacityOn
+    site_of: SiteOf
+    question: Question
 
-    def ask(self, variant: Subject, offer: Offer, capacity: Capacity) -> Quote:
-        """The quote of one variant on one machine with that capacity."""
-        rate, load = capacity.capacity_rps, capacity.load
-        requests = self.traffic.requests_per_month
-        fleet_at = cache(lambda rps: plan_fleet(rps, offer.usd_per_hour, self.traffic, self.policy))
-        planned = _falling(rate, lambda rps: fleet_at(rps).planned_usd_per_million(requests))
-        accuracy = _accuracy(variant)
-        fits_memory, memory_reason = _memory(capacity, offer)
-        p95_ms = self._p95_ms(capacity)
-        return Quote(
-            variant=variant.name,
-            cloud=offer.cloud,
-            region=offer.region,
-            instance_type=offer.instance_type,
-            purchase_option=offer.purchase_option,
-            usd_per_hour=offer.usd_per_hour,
-            capacity_rps=rate,
-            capacity_reason=capacity.reason,
-            measured_capacity_rps=load.capacity_rps if load else Figure(value=None),
-            certified=load is not None and load.certificate.certified,
-            replicas=fleet_at(rate.value).replicas(requests) if rate.value else None,
-            usd_per_million=UsdPerMillion(
-                floor=_falling(rate, lambda rps: floor_usd_per_million(rps, offer.usd_per_hour)),
-                planned=planned,
-                per_correct=_per_correct(planned, accuracy),
-            ),
-            monthly_usd=_falling(rate, lambda rps: fleet_at(rps).monthly_usd(requests)),
-            p95_ms=p95_ms,
-            accuracy=accuracy,
-            fits_memory=fits_memory,
-            memory_reason=memory_reason,
-            meets_slo=self._meets_slo(rate, p95_ms),
-            price_source=offer.source,
-            price_date=offer.as_of.isoformat(),
+    @property
+    def is_large(self) -> bool:
+        """Whether only some of the rows are to be made."""
+        rows = len(self.variants) * len(self.alternatives.machines)
+        return self.question.shown is not None and rows > max(MADE_WHOLE, self.question.shown)
+
+    def whole(self) -> QuoteSheet:
+        """Each row in full."""
+        asked = self.question
+        rows = [
+            MachineRow(variant, machine, self.capacity_on(variant, machine.offer), asked.traffic, asked.policy)
+            for variant in self.variants
+            for machine in self.alternatives.machines
+        ]
+        loads = {
+            f"{row.variant.name} on {load.environment.cpu_model}": load for row in rows if (load := row.capacity.load)
+        }
+        quotes = [*(row.quote(self.site_of, asked.slo_p95_ms) for row in rows), *self._by_request()]
+        kept = self._within(quotes)
+        return self._sheet(
+            _marked(kept), loads, refused=len(quotes) - len(kept), warnings=_quote_warnings(quotes, asked.policy)
         )
 
-    def _p95_ms(self, capacity: Capacity) -> Figure:
-        """The latency where it was measured, at the planned load there: a machine scaled by cores is not faster."""
-        if capacity.load is None:
-            return Figure(value=None, basis=capacity.capacity_rps.basis)
-        planned_rps = self.policy.utilisation_ratio * (capacity.load.capacity_rps.value or 0.0)
-        return Figure(value=capacity.load.p95_at(planned_rps), basis=capacity.capacity_rps.basis)
+    def in_part(self) -> QuoteSheet:
+        """The rows worth showing, found among all of them by their costs."""
+        asked, shown = self.question, self.question.shown or 0
+        table = Table(
+            self.variants, self.alternatives.machines, self.capacity_on, asked.traffic, asked.policy, asked.slo_p95_ms
+        )
+        sight, by_request = table.sight, self._by_request()
+        others = Sight.of(by_request)
+        joint = sight.joined(others)
+        keeps = within(asked.bounds, joint)
+        known = np.isfinite(joint.planned)
+        if asked.bounds.asked and not keeps.any():
+            self._nothing_fits(joint, lambda number: self._row(table, by_request, number))
+        machine_rows = len(sight.planned)
+        order = table.order(asked.sort, self.site_of)
+        chosen = order[(keeps & known)[:machine_rows][order]][:shown].tolist()
+        marks = pareto(joint.only(keeps))
+        mark_of = dict(zip(np.flatnonzero(keeps).tolist(), marks, strict=True))
+        quotes = [
+            table.row(number).quote(self.site_of, asked.slo_p95_ms).model_copy(update={"pareto": mark_of[number]})
+            for number in chosen
+        ]
+        for number, quoted in enumerate(by_request):
+            if keeps[machine_rows + number]:
+                quotes.append(quoted.model_copy(update={"pareto": mark_of[machine_rows + number]}))
+        unknown = table.unknown() if not asked.bounds.asked else ()
+        return self._sheet(
+            quotes,
+            table.loads,
+            refused=int((~keeps).sum()),
+            left_out=int((keeps & known)[:machine_rows].sum()) - len(chosen),
+            unknown=unknown,
+            warnings=_quote_warnings(quotes, asked.policy),
+        )
 
-    def _meets_slo(self, rate: Figure, p95_ms: Figure) -> bool | None:
-        if rate.value is None or p95_ms.value is None:
-            return False if rate.value == 0 else None
-        return rate.value > 0 and p95_ms.value <= self.slo_p95_ms
+    def _sheet(self, quotes: list[Quote], loads: dict[str, LoadRecord], **found: Any) -> QuoteSheet:  # noqa: ANN401
+        asked = self.question
+        value = SORTS[asked.sort]
+        ordered = sorted(quotes, key=lambda each: (inf if (v := value(each)) is None else v, *cost_order(each)))
+        told = (*self.alternatives.warnings, *_load_warnings(loads, asked.slo_p95_ms), *found.pop("warnings"))
+        return QuoteSheet(
+            quotes=tuple(ordered),
+            traffic=asked.traffic,
+            policy=asked.policy,
+            slo_p95_ms=asked.slo_p95_ms,
+            sort=asked.sort,
+            warnings=told,
+            **found,
+        )
+
+    def _by_request(self) -> list[Quote]:
+        asked = self.question
+        services = [
+            ServiceRow(variant, rate, self.capacity_on, asked.traffic, asked.policy).quote(asked.slo_p95_ms)
+            for rate in self.alternatives.services
+            for variant in self.variants
+        ]
+        return services + [
+            ApiRow(option, asked.api_request, asked.traffic, asked.policy).quote() for option in self.alternatives.apis
+        ]
+
+    def _within(self, quotes: list[Quote]) -> list[Quote]:
+        bounds = self.question.bounds
+        if not bounds.asked or not quotes:
+            return quotes
+        sight = Sight.of(quotes)
+        kept = [quoted for quoted, keep in zip(quotes, within(bounds, sight), strict=True) if keep]
+        if not kept:
+            self._nothing_fits(sight, quotes.__getitem__)
+        return kept
+
+    def _row(self, table: Table, by_request: list[Quote], number: int) -> Quote:
+        machine_rows = len(table.sight.planned)
+        if number >= machine_rows:
+            return by_request[number - machine_rows]
+        return table.row(number).quote(self.site_of, self.question.slo_p95_ms)
+
+    def _nothing_fits(self, sight: Sight, quote_at: Callable[[int], Quote]) -> NoReturn:
+        bounds = self.question.bounds
+        asked = f"nothing fits: none of {len(sight.planned):,} quotes has {bounds_told(bounds)}"
+        number = nearest_miss(bounds, sight)
+        if number is None:
+            raise NoAnswer(f"{asked}; of none are all these figures known: load-test with 'deploycost loadtest'")
+        near = quote_at(number)
+        raise NoAnswer(
+            f"{asked}; nearest is {near.variant} on {near.cloud} {near.instance_type} ({near.region}, "
+            f"{near.purchase_option}): p95 {milliseconds(near.p95_ms.value)}, accuracy {percent(near.accuracy.value)}, "
+            f"{usd(near.monthly_usd.value)} a month"
+        )
 
 
-def _falling(rate: Figure, price: Callable[[float], Decimal]) -> Figure:
-    """A price that falls with capacity, at the capacity and at the ends of its interval; none at no capacity."""
-
-    def at(rps: float | None) -> float | None:
-        return float(price(rps)) if rps else None
-
-    return Figure(value=at(rate.value), low=at(rate.high), high=at(rate.low), basis=rate.basis)
-
-
-def _accuracy(variant: Subject) -> Figure:
-    if isinstance(variant, Service):
-        return Figure(value=None, basis="assumed")  # its answers were never judged
-    scores = variant.export.scores
-    low, high = wilson_interval(round(scores.accuracy * scores.rows), scores.rows)
-    return Figure(value=scores.accuracy, low=low, high=high, basis="measured")
-
-
-def _per_correct(planned: Figure, accuracy: Figure) -> Figure:
-    def ratio(price: float | None, share: float | None) -> float | None:
-        return price / share if price is not None and share else None
-
-    return Figure(
-        value=ratio(planned.value, accuracy.value),
-        low=ratio(planned.low, accuracy.high),
-        high=ratio(planned.high, accuracy.low),
-        basis=weakest(planned.basis, accuracy.basis),
-    )
-
-
-def _memory(capacity: Capacity, offer: Offer) -> tuple[bool | None, str]:
-    if capacity.load is None or capacity.server_copies is None:
-        return None, "unknown until load-tested"
-    if capacity.load.memory_bytes is None:
-        return None, "unknown: the load test was not told the process of the service (--pid)"
-    peak, copies = capacity.load.memory_bytes.peak, capacity.server_copies
-    needed, there = copies * peak + OS_RESERVE_BYTES, float(offer.memory_gib) * GIB
-    servers = "1 server" if copies == 1 else f"{copies} servers"
-    reason = (
-        f"{servers} of {bytes_text(peak)} at peak and {bytes_text(OS_RESERVE_BYTES)} for the system need "
-        f"{bytes_text(needed)} of {bytes_text(there)}"
-    )
-    return needed <= there, reason
+def _marked(quotes: list[Quote]) -> list[Quote]:
+    if not quotes:
+        return quotes
+    marks = pareto(Sight.of(quotes))
+    return [each.model_copy(update={"pareto": mark}) for each, mark in zip(quotes, marks, strict=True)]
 
 
 def _load_warnings(loads: dict[str, LoadRecord], slo_p95_ms: float) -> list[str]:
@@ -179,18 +243,29 @@ def _load_warnings(loads: dict[str, LoadRecord], slo_p95_ms: float) -> list[str]
     return told
 
 
-def _quote_warnings(quotes: Sequence[Quote]) -> list[str]:
+def _quote_warnings(quotes: Sequence[Quote], policy: Policy) -> list[str]:
     told = []
-    unknown = [each for each in quotes if each.capacity_rps.value is None]
+    unknown = [
+        each for each in quotes if each.usd_per_million.planned.value is None and each.capacity_rps.value is None
+    ]
     if unknown:
         told.append(
             f"{len(unknown)} of {len(quotes)} quotes have no capacity, so no cost; {unknown[0].variant} on "
             f"{unknown[0].instance_type}, for one, is {unknown[0].capacity_reason}"
         )
-    if any(each.capacity_rps.basis == "assumed" and each.capacity_rps.value is not None for each in quotes):
+    priced = [each for each in quotes if each.usd_per_million.planned.value is not None]
+    if any(each.kind == "machine" and each.capacity_rps.basis == "assumed" for each in priced):
         told.append("capacity marked assumed is scaled from the measured cores: load-test on the machine before buying")
-    if any(each.purchase_option == "spot" for each in quotes):
+    if any("spot" in each.purchase_option for each in quotes):
+        away = policy.spot_interruption_ratio
         told.append(
-            "spot machines can be taken back at any time and their prices move; spares are not planned for that"
+            "spot machines can be taken back at any time and their prices move; "
+            + (
+                f"{percent(away)} of them are taken to be away at any time (assumed)"
+                if away
+                else "spares are not planned for that"
+            )
         )
+    if any(each.kind == "api" for each in quotes):
+        told.append("an API's accuracy on this task, its latency and its rate limits are not verified")
     return told

@@ -14,7 +14,7 @@ from typing import Literal
 from deploycost.costing.break_even import break_even_with_api, break_even_with_fleet
 from deploycost.costing.fleet import MILLION, Fleet, plan_fleet
 from deploycost.errors import UserError
-from deploycost.records import Figure, Quote, Variant, weakest
+from deploycost.records import Figure, Quote, Service, Subject, weakest
 from deploycost.units import SECONDS_PER_HOUR, usd
 from deploycost.verdicts import NOT_REACHED, BreakEven, NotReached, QuoteSheet, Return
 from pricing.llm import LlmApi
@@ -35,10 +35,11 @@ class Terms:
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """What an LLM is sent and answers, per classification."""
+    """What an LLM is sent and answers, per classification; `template_tokens` of the input are alike in all requests."""
 
     input_tokens: float
     output_tokens: float = OUTPUT_TOKENS
+    template_tokens: float = PROMPT_TEMPLATE_TOKENS
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,22 @@ class _Baseline:
     notes: tuple[str, ...]
 
 
-def one_off_usd(variant: Variant, usd_per_hour: Decimal) -> Figure:
+def one_off_usd(variant: Subject, usd_per_hour: Decimal) -> Figure:
     """What making the variant costs once: its training and export time at a machine's price.
 
-    Assumed, because the machine that trained it was timed but not hired.
+    Assumed, because the machine that trained it was timed but not hired. Of a service of the user's own it is unknown.
     """
+    if isinstance(variant, Service):
+        return Figure(value=None, basis="assumed")
     seconds = Decimal(str(variant.tuning.training_s)) + Decimal(str(variant.export.export_s))
     return Figure(value=float(seconds / SECONDS_PER_HOUR * usd_per_hour), basis="assumed")
 
 
-def classification_request(mean_tokens: float) -> ApiRequest:
-    """A request to an LLM about a text of so many of our own tokens, with an assumed prompt around it."""
-    return ApiRequest(input_tokens=mean_tokens + PROMPT_TEMPLATE_TOKENS)
+def classification_request(
+    mean_tokens: float, template_tokens: float = PROMPT_TEMPLATE_TOKENS, output_tokens: float = OUTPUT_TOKENS
+) -> ApiRequest:
+    """A request to an LLM about a text of so many of our own tokens, with a prompt around it."""
+    return ApiRequest(mean_tokens + template_tokens, output_tokens, template_tokens)
 
 
 def api_usd_per_request(api: LlmApi, request: ApiRequest) -> Decimal:
@@ -91,7 +96,7 @@ def return_against_api(
         monthly_usd=Figure(value=monthly, basis="assumed"),
         notes=(
             f"not verified: the accuracy of {api.model} on this task",
-            f"assumed: {request.input_tokens:g} tokens in (ours and a prompt of {PROMPT_TEMPLATE_TOKENS}) and "
+            f"assumed: {request.input_tokens:g} tokens in (ours and a prompt of {request.template_tokens:g}) and "
             f"{request.output_tokens:g} out per request, at list price: {usd(per_request * MILLION)} per million "
             "requests",
         ),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploycost.records import CurvePoint, LoadRecord, Quote, TuningRecord, Variant
+from deploycost.reporting import quote_notes
 from deploycost.reporting.content import peak_training_bytes, tunings
 from deploycost.reporting.grid import Column, Grid
 from deploycost.reporting.literature import DOLLAR_CAVEAT, SETTING, PublishedMethod, published
 from deploycost.reporting.wording import (
     LEGEND,
     NOT_CERTIFIED_MARK,
+    PARETO_MARK,
     UNKNOWN_MARK,
     interval,
     marked,
@@ -26,9 +28,6 @@ SHOWN_QUOTES = 20
 PLANNED_LOAD_RATIO = 0.7
 _GENERATED_NOTE = "Generated data: the accuracy says nothing about your task."
 _GB = 1e9
-# Of the reasons why capacities are unknown, and of the machines of each: a note is to be read, not searched.
-_REASONS_TOLD = 6
-_MACHINES_NAMED = 3
 
 _METHOD_COLUMNS = (
     Column("method", text=True),
@@ -117,25 +116,27 @@ def load_curve(load: LoadRecord) -> Grid:
 def quotes(sheet: QuoteSheet, limit: int | None = SHOWN_QUOTES) -> Grid:
     """The first `limit` quotes in the order of the sheet, cheapest as planned first; None for all of them.
 
-    With a limit, quotes without a known capacity are no rows but a note for each reason.
+    With a limit, quotes without a known cost are no rows but a note for each reason, and of services and APIs the first
+    of each is shown however dear.
     """
-    known = sheet.quotes if limit is None else [q for q in sheet.quotes if q.capacity_rps.value is not None]
+    known = [q for q in sheet.quotes if limit is None or quote_notes.has_price(q)]
     shown = known[:limit]
-    hidden = len(known) - len(shown)
-    traffic, policy = sheet.traffic, sheet.policy
+    if limit is not None:
+        shown += _first_of_each_service(known[limit:], shown)
+    hidden = len(known) - len(shown) + sheet.left_out
     notes = [
-        f"{traffic.requests_per_month:,} requests a month, peak {number(traffic.peak_to_mean_ratio)} x mean; machines "
-        f"planned at {percent(policy.utilisation_ratio, 0)} load, {policy.spare_replicas} spare; "
-        f"p95 within {number(sheet.slo_p95_ms)} ms.",
+        *quote_notes.asked(sheet),
         _places(shown),
         "planned: idle and spare machines paid; floor: a machine that is never idle. $/month is planned.",
         f"{LEGEND}; {NOT_CERTIFIED_MARK} load test not certified.",
+        f"{PARETO_MARK} no other row is at least as good in cost, p95 and accuracy." if _any_best(shown) else "",
     ]
     if hidden:
-        notes.append(f"{hidden} more quotes are not shown: --all shows them, --json and report.json hold them.")
+        notes.append(f"{hidden:,} more quotes are not shown: --all shows them, --json and report.json hold them.")
     if limit is not None:
-        notes += _unknown_notes(sheet.quotes)
-    title = f"Quotes, cheapest of {len(known)} first" if known else "Quotes: none"
+        notes += quote_notes.unknown(sheet)
+    count = len(known) + sheet.left_out
+    title = f"Quotes, {quote_notes.ORDERS[sheet.sort]} of {count:,} first" if known else "Quotes: none"
     rows = tuple(_quote_row(quote) for quote in shown)
     return Grid(title, _quote_columns(shown), rows, tuple(note for note in notes if note))
 
@@ -241,6 +242,8 @@ def _quote_columns(shown: Sequence[Quote]) -> tuple[Column, ...]:
         Column("p95 ms"),
         Column("fits"),
         Column("SLO", below=True),
+        Column("kWh/M", wide=True),
+        Column("g CO2e/M", wide=True),
     )
 
 
@@ -256,43 +259,41 @@ def _quote_row(quote: Quote) -> tuple[str, ...]:
         marked(quote.capacity_rps) + (NOT_CERTIFIED_MARK if doubted else ""),
         interval(quote.capacity_rps),
         marked(price.floor),
-        marked(price.planned),
+        marked(price.planned) + (PARETO_MARK if quote.pareto else ""),
         interval(price.planned),
         marked(price.per_correct),
         number(quote.monthly_usd.value),
-        UNKNOWN_MARK if quote.replicas is None else f"{quote.replicas:,}",
+        _machines(quote),
         marked(quote.p95_ms),
         yes_no(quote.fits_memory),
         yes_no(quote.meets_slo),
+        marked(quote.energy_kwh_per_million),
+        marked(quote.grams_co2e_per_million),
     )
 
 
-def _unknown_notes(quotes: Sequence[Quote]) -> list[str]:
-    """One line for each reason why capacities are unknown, those of most quotes first."""
-    by_reason: dict[str, list[Quote]] = {}
-    for quote in quotes:
-        if quote.capacity_rps.value is None:
-            # What follows the first clause is what to do about it, in words of this one variant and machine.
-            reason = quote.capacity_reason.removeprefix("unknown: ").partition(";")[0]
-            by_reason.setdefault(reason, []).append(quote)
-    ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
-    notes = [_unknown_note(reason, concerned) for reason, concerned in ordered[:_REASONS_TOLD]]
-    rest = ordered[_REASONS_TOLD:]
-    if rest:
-        count = sum(len(concerned) for _, concerned in rest)
-        notes.append(f"{count} quotes unknown for {len(rest)} more reasons: 'deploycost quote --all' shows them.")
-    return notes
+def _any_best(shown: Sequence[Quote]) -> bool:
+    return any(quote.pareto for quote in shown)
 
 
-def _unknown_note(reason: str, concerned: Sequence[Quote]) -> str:
-    machines = list(dict.fromkeys(machine_name(quote) for quote in concerned))
-    named = ", ".join(machines[:_MACHINES_NAMED]) + (", …" if len(machines) > _MACHINES_NAMED else "")
-    quotes, on = _counted(len(concerned), "quote"), _counted(len(machines), "machine")
-    return f"{quotes} on {on} unknown: {reason} ({named}); 'deploycost quote --all' says how to measure them."
+def _machines(quote: Quote) -> str:
+    """How many machines: the most, or from the least to the most where hours differ; none where requests are paid."""
+    if quote.kind in ("serverless", "api") and quote.monthly_usd.value is not None:
+        return ""
+    if quote.replicas is None:
+        return UNKNOWN_MARK
+    least = min(quote.replicas_by_hour or (quote.replicas,))
+    return f"{quote.replicas:,}" if least == quote.replicas else f"{least:,}-{quote.replicas:,}"
 
 
-def _counted(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+def _first_of_each_service(hidden: Sequence[Quote], shown: Sequence[Quote]) -> list[Quote]:
+    there = {(quote.kind, quote.instance_type) for quote in shown}
+    firsts: dict[tuple[str, str], Quote] = {}
+    for quote in hidden:
+        if quote.kind in ("serverless", "api", "owned"):
+            name = quote.variant if quote.kind == "api" else quote.instance_type
+            firsts.setdefault((quote.kind, name), quote)
+    return [quote for (kind, name), quote in firsts.items() if (kind, name) not in there]
 
 
 def _places(shown: Sequence[Quote]) -> str:

@@ -19,6 +19,7 @@ from deploycost.reporting import (
     artifact_grids,
     evidence_grids,
     grids,
+    hour_grids,
     method_grids,
     profile_grids,
     rank_grids,
@@ -26,7 +27,7 @@ from deploycost.reporting import (
 )
 from deploycost.reporting.answer import Answer, answer, method_answer
 from deploycost.reporting.grid import Grid
-from deploycost.verdicts import ArtifactFacts, MethodAdvice, MethodFacts, QuoteSheet, Recommendation, Return
+from deploycost.verdicts import ArtifactFacts, Crossover, MethodAdvice, MethodFacts, QuoteSheet, Recommendation, Return
 
 DEFAULT_WIDTH = 80
 _GAP = 2
@@ -100,6 +101,16 @@ def load_curve_table(load: LoadRecord, width: int = DEFAULT_WIDTH) -> Table:
 def quotes_table(sheet: QuoteSheet, width: int = DEFAULT_WIDTH, limit: int | None = grids.SHOWN_QUOTES) -> Table:
     """The first `limit` quotes of a sheet, or all of them for None, with a note of how many are hidden."""
     return draw(grids.quotes(sheet, limit), width)
+
+
+def hours_table(sheet: QuoteSheet, width: int = DEFAULT_WIDTH) -> Table:
+    """How many machines of the first row each hour of the week has."""
+    return draw(hour_grids.hours(sheet), width)
+
+
+def crossover_table(crossings: Sequence[Crossover], width: int = DEFAULT_WIDTH) -> Table:
+    """From which volume one row is cheaper than another."""
+    return draw(hour_grids.crossings(crossings), width)
 
 
 def returns_table(answers: Sequence[Return], width: int = DEFAULT_WIDTH) -> Table:

@@ -10,6 +10,8 @@ MARKS: dict[Basis, str] = {"measured": "m", "projected": "p", "assumed": "a"}
 UNKNOWN_MARK = "?"
 # Of a figure that rests on a load test which is not to be trusted.
 NOT_CERTIFIED_MARK = "!"
+# Of a row that no other beats in everything.
+PARETO_MARK = "*"
 LEGEND = f"m measured, p projected, a assumed, {UNKNOWN_MARK} unknown"
 _YES_NO = {True: "yes", False: "no", None: UNKNOWN_MARK}
 

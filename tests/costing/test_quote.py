@@ -1,12 +1,12 @@
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
 
 import pytest
 
-from deploycost.costing.quote import OS_RESERVE_BYTES, CapacityOn, quote
+from deploycost.costing.quote import OS_RESERVE_BYTES, Alternatives, CapacityOn, Question, Site, hired, quote
 from deploycost.records import Certificate, Check, Figure, LoadRecord, MemoryUse, Slo, Variant
 from deploycost.units import GIB
 from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
@@ -17,10 +17,22 @@ MakeLoad = Callable[..., LoadRecord]
 MakeOffer = Callable[..., Offer]
 
 
+def price(
+    variants: Sequence[Variant],
+    offers: Sequence[Offer],
+    capacity_on: CapacityOn,
+    traffic: Traffic,
+    policy: Policy,
+    slo_p95_ms: float,
+) -> QuoteSheet:
+    question = Question(traffic, policy, slo_p95_ms)
+    return quote(variants, Alternatives(hired(offers)), capacity_on, lambda _: Site(), question)
+
+
 @pytest.fixture
 def ask(traffic: Traffic, measured_capacity: CapacityOn) -> Callable[..., QuoteSheet]:
     def ask(variants: list[Variant], offers: list[Offer], slo_p95_ms: float = 100.0) -> QuoteSheet:
-        return quote(variants, offers, measured_capacity, traffic, Policy(), slo_p95_ms)
+        return price(variants, offers, measured_capacity, traffic, Policy(), slo_p95_ms)
 
     return ask
 
@@ -103,7 +115,7 @@ def test_equal_bills_are_ordered_by_room_to_grow(
 ) -> None:
     little = Traffic(requests_per_month=1000)
     variants = [make_variant("a.onnx-fp32", load=make_load(50.0)), make_variant("b.onnx-int8", load=make_load(100.0))]
-    first, second = quote(variants, [make_offer()], measured_capacity, little, Policy(), 100.0).quotes
+    first, second = price(variants, [make_offer()], measured_capacity, little, Policy(), 100.0).quotes
     assert first.monthly_usd.value == second.monthly_usd.value == 146.0
     assert first.variant == "b.onnx-int8"
 
@@ -119,7 +131,7 @@ def test_memory_counts_every_server_and_the_system(
     exact, short = Decimal(2), Decimal("1.9")
     assert 3 * GIB // 2 + OS_RESERVE_BYTES == 2 * GIB
     offers = [make_offer(memory_gib=exact, instance_type="fits"), make_offer(memory_gib=short, instance_type="tight")]
-    rows = {row.instance_type: row for row in quote([variant], offers, three_copies, traffic, Policy(), 100).quotes}
+    rows = {row.instance_type: row for row in price([variant], offers, three_copies, traffic, Policy(), 100).quotes}
     assert rows["fits"].fits_memory is True
     assert rows["tight"].fits_memory is False
     assert (
@@ -164,7 +176,7 @@ def test_an_assumed_capacity_makes_assumed_prices(
         figure = Figure(value=50.0, low=20.0, high=80.0, basis="assumed")
         return Capacity(capacity_rps=figure, reason="scaled", load=variant.load, server_copies=1)
 
-    sheet = quote([make_variant()], [make_offer()], assumed, traffic, Policy(), 100.0)
+    sheet = price([make_variant()], [make_offer()], assumed, traffic, Policy(), 100.0)
     (row,) = sheet.quotes
     assert {row.usd_per_million.per_correct.basis, row.monthly_usd.basis, row.p95_ms.basis} == {"assumed"}
     assert row.accuracy.basis == "measured"

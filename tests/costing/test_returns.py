@@ -1,11 +1,11 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploycost.costing.quote import CapacityOn, quote
+from deploycost.costing.quote import Alternatives, CapacityOn, Question, Site, hired, quote
 from deploycost.costing.returns import (
     ApiRequest,
     Terms,
@@ -23,6 +23,20 @@ from pricing.llm import find_llm_api
 
 MakeVariant = Callable[..., Variant]
 MakeLoad = Callable[..., LoadRecord]
+
+
+def price(
+    variants: Sequence[Variant],
+    offers: Sequence[Offer],
+    capacity_on: CapacityOn,
+    traffic: Traffic,
+    policy: Policy,
+    slo_p95_ms: float,
+) -> QuoteSheet:
+    question = Question(traffic, policy, slo_p95_ms)
+    return quote(variants, Alternatives(hired(offers)), capacity_on, lambda _: Site(), question)
+
+
 # One per cent a month, compounded
 ONE_PER_CENT_A_MONTH = 1.01**12 - 1
 COST = Figure(value=100.0, basis="assumed")
@@ -42,7 +56,7 @@ def sheet(
         make_variant("full.onnx-fp32", load=make_load(50.0, 45.0, 55.0)),
         make_variant("lora.onnx-int8", load=None),
     ]
-    return quote(variants, [make_offer()], measured_capacity, traffic, Policy(), 100.0)
+    return price(variants, [make_offer()], measured_capacity, traffic, Policy(), 100.0)
 
 
 def test_one_off_by_hand(make_variant: MakeVariant) -> None:

@@ -1,0 +1,218 @@
+"""One row of a quote sheet with all that it says, exact to the machine: a variant on a machine for hire or owned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+
+from deploycost.costing.alternatives import Machine, MixPart, SiteOf
+from deploycost.costing.bills import FleetBill
+from deploycost.costing.energy import energy_of
+from deploycost.costing.fleet import MILLION
+from deploycost.costing.hourly import HourlyFleet, plan_hours
+from deploycost.costing.ranking import usd_per_answer
+from deploycost.costing.returns import one_off_usd
+from deploycost.records import Figure, FleetPart, LoadRecord, Quote, Service, Subject, UsdPerMillion, weakest
+from deploycost.stats import wilson_interval
+from deploycost.units import GIB, SECONDS_PER_HOUR, bytes_text
+from deploycost.verdicts import Capacity, Policy, Traffic
+from pricing.book import Offer
+
+# What a slim Linux with its agents keeps for itself, before the server starts.
+OS_RESERVE_BYTES = GIB // 2
+
+
+@dataclass(frozen=True)
+class MachineRow:
+    """A variant on a machine, with what it carries there."""
+
+    variant: Subject
+    machine: Machine
+    capacity: Capacity
+    traffic: Traffic
+    policy: Policy
+
+    def fleet(self, capacity_rps: float) -> HourlyFleet:
+        """The fleet of such machines, if each carries so much."""
+        return plan_hours(capacity_rps, self.traffic, self.policy, *self.machine.purchases(self.policy))
+
+    def bill(self, capacity_rps: float) -> FleetBill:
+        """The bill of such machines, if each carries so much."""
+        return FleetBill(
+            self.fleet(capacity_rps),
+            usd_per_request=self.machine.usd_per_request(capacity_rps) + usd_per_answer(self.policy),
+            fixed_usd=Fraction(training_monthly_usd(self.variant, self.machine.offer.usd_per_hour, self.policy)),
+        )
+
+    def quote(self, site_of: SiteOf, slo_p95_ms: float) -> Quote:
+        """The row in full."""
+        offer, rate, load = self.machine.offer, self.capacity.capacity_rps, self.capacity.load
+        requests = self.traffic.requests_per_month
+        bill_at = cache(self.bill)
+        monthly = falling(rate, lambda rps: bill_at(rps).monthly_usd(requests))
+        planned = falling(rate, lambda rps: bill_at(rps).monthly_usd(requests) * MILLION / requests)
+        fleet = bill_at(rate.value).fleet if rate.value else None
+        schedule = fleet.schedule(requests) if fleet else None
+        hours = {
+            rps: float(sum(bill_at(rps).fleet.billed_hours(requests)))
+            for rps in {rate.value, rate.low, rate.high}
+            if rps
+        }
+        energy = energy_of(site_of(offer), rate, hours, requests)
+        accuracy = accuracy_of(self.variant)
+        fits_memory, memory_reason = memory_fit(self.capacity, offer)
+        p95_ms = planned_p95(self.capacity, self.policy)
+        parts = self._parts(fleet, requests) if fleet and self.machine.base else ()
+        return Quote(
+            variant=self.variant.name,
+            kind="owned" if self.machine.owned else "machine",
+            cloud=offer.cloud,
+            region=offer.region,
+            instance_type=offer.instance_type,
+            purchase_option=self.machine.bought,
+            usd_per_hour=_mean_price(parts) or offer.effective_usd_per_hour,
+            capacity_rps=rate,
+            capacity_reason=self.capacity.reason,
+            measured_capacity_rps=load.capacity_rps if load else Figure(value=None),
+            certified=load is not None and load.certificate.certified,
+            replicas=max(schedule.by_hour) if schedule else None,
+            replicas_by_hour=schedule.by_hour if schedule and self.traffic.hourly_weights else None,
+            fleet_hours=hours[rate.value] if rate.value else None,
+            parts=parts,
+            usd_per_million=UsdPerMillion(
+                floor=falling(rate, self._floor), planned=planned, per_correct=per_correct(planned, accuracy)
+            ),
+            monthly_usd=monthly,
+            training_monthly_usd=float(bill_at(rate.value).fixed_usd)
+            if rate.value and self.policy.horizon_months
+            else None,
+            p95_ms=p95_ms,
+            accuracy=accuracy,
+            fits_memory=fits_memory,
+            memory_reason=memory_reason,
+            meets_slo=meets_slo(rate, p95_ms, slo_p95_ms),
+            energy_kwh_per_million=energy.kwh_per_million,
+            grams_co2e_per_million=energy.grams_co2e_per_million,
+            energy_reason=energy.reason,
+            price_source=offer.source,
+            price_date=offer.as_of.isoformat(),
+        )
+
+    def _floor(self, rps: float) -> Fraction:
+        """At saturation: 1e6 x USD/h / (3600 x capacity), and what each request costs beside."""
+        peak, _ = self.machine.purchases(self.policy)
+        per_second = Fraction(peak.usd_per_hour) / (SECONDS_PER_HOUR * Fraction(Decimal(str(rps))))
+        return MILLION * (per_second + self.machine.usd_per_request(rps) + usd_per_answer(self.policy))
+
+    def _parts(self, fleet: HourlyFleet, requests: int) -> tuple[FleetPart, ...]:
+        schedule, (base_hours, peak_hours) = fleet.schedule(requests), fleet.billed_hours(requests)
+        bought: tuple[tuple[MixPart, Offer | None, int, Fraction], ...] = (
+            ("base", self.machine.base, schedule.base, base_hours),
+            ("peak", self.machine.offer, max(schedule.peak), peak_hours),
+        )
+        return tuple(
+            FleetPart(
+                part=part,
+                purchase_option=offer.purchase_option,
+                usd_per_hour=offer.effective_usd_per_hour,
+                replicas=count,
+                hours_per_month=float(hours),
+                price_source=offer.source,
+                price_date=offer.as_of.isoformat(),
+            )
+            for part, offer, count, hours in bought
+            if offer is not None
+        )
+
+
+def training_monthly_usd(variant: Subject, usd_per_hour: Decimal, policy: Policy) -> float:
+    """The share of a month in what making the variant cost once; nothing unless a horizon was given."""
+    if policy.horizon_months is None:
+        return 0.0
+    return (one_off_usd(variant, usd_per_hour).value or 0.0) / policy.horizon_months
+
+
+def falling(rate: Figure, price: Callable[[float], Fraction]) -> Figure:
+    """A price that falls with capacity, at the capacity and at the ends of its interval; none at no capacity."""
+
+    def at(rps: float | None) -> float | None:
+        return float(price(rps)) if rps else None
+
+    return Figure(value=at(rate.value), low=at(rate.high), high=at(rate.low), basis=rate.basis)
+
+
+def accuracy_of(variant: Subject) -> Figure:
+    """The accuracy of the artifact with Wilson's interval; unknown where it was never judged."""
+    scores = None if isinstance(variant, Service) else variant.export.scores
+    if scores is None or scores.accuracy is None:
+        return Figure(value=None, basis="measured")
+    low, high = wilson_interval(round(scores.accuracy * scores.rows), scores.rows)
+    return Figure(value=scores.accuracy, low=low, high=high, basis="measured")
+
+
+def per_correct(planned: Figure, accuracy: Figure) -> Figure:
+    """The planned price over the accuracy."""
+
+    def ratio(price: float | None, share: float | None) -> float | None:
+        return price / share if price is not None and share else None
+
+    return Figure(
+        value=ratio(planned.value, accuracy.value),
+        low=ratio(planned.low, accuracy.high),
+        high=ratio(planned.high, accuracy.low),
+        basis=weakest(planned.basis, accuracy.basis),
+    )
+
+
+def needed_bytes(capacity: Capacity) -> int | None:
+    """Memory that the servers of a machine take at their peak, and the system; None until load-tested."""
+    if capacity.load is None or capacity.load.memory_bytes is None or capacity.server_copies is None:
+        return None
+    return capacity.server_copies * capacity.load.memory_bytes.peak + OS_RESERVE_BYTES
+
+
+def memory_fit(capacity: Capacity, offer: Offer) -> tuple[bool | None, str]:
+    """Whether the servers fit the machine's memory, and the reckoning."""
+    needed = needed_bytes(capacity)
+    if capacity.load is None:
+        return None, "unknown until load-tested"
+    memory = capacity.load.memory_bytes
+    if memory is None:
+        return None, "unknown: the load test was not told the process of the service (--pid)"
+    if needed is None:
+        return None, "unknown until load-tested"
+    there, copies = float(offer.memory_gib) * GIB, capacity.server_copies
+    servers = "1 server" if copies == 1 else f"{copies} servers"
+    reason = (
+        f"{servers} of {bytes_text(memory.peak)} at peak and {bytes_text(OS_RESERVE_BYTES)} for "
+        f"the system need {bytes_text(needed)} of {bytes_text(there)}"
+    )
+    return needed <= there, reason
+
+
+def planned_p95(capacity: Capacity, policy: Policy) -> Figure:
+    """The latency where it was measured, at the planned load there: a machine scaled by cores is not faster."""
+    load: LoadRecord | None = capacity.load
+    if load is None:
+        return Figure(value=None, basis=capacity.capacity_rps.basis)
+    planned_rps = policy.utilisation_ratio * (load.capacity_rps.value or 0.0)
+    return Figure(value=load.p95_at(planned_rps), basis=capacity.capacity_rps.basis)
+
+
+def meets_slo(rate: Figure, p95_ms: Figure, slo_p95_ms: float) -> bool | None:
+    """Whether the latency is within the objective; None where one of the two is unknown."""
+    if rate.value is None or p95_ms.value is None:
+        return False if rate.value == 0 else None
+    return rate.value > 0 and p95_ms.value <= slo_p95_ms
+
+
+def _mean_price(parts: tuple[FleetPart, ...]) -> Decimal | None:
+    """USD of an hour of the whole fleet, on the mean of its parts."""
+    hours = sum(Decimal(str(part.hours_per_month)) for part in parts)
+    if not parts or not hours:
+        return None
+    total = sum(Decimal(str(part.hours_per_month)) * part.usd_per_hour for part in parts)
+    return (total / hours).quantize(Decimal("0.000001"))

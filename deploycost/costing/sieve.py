@@ -1,0 +1,139 @@
+"""Which rows of a sheet are worth showing: within the limits asked for, in the order asked for, beaten by none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploycost.records import Quote
+from deploycost.units import milliseconds, percent, usd
+
+Floats = NDArray[np.float64]
+SortKey = Literal["planned", "floor", "per-correct", "monthly", "p95", "accuracy", "energy", "carbon"]
+# Accuracies are ratios of counts: what differs by less than this is equal.
+_ROUNDING = 1e-9
+
+
+class Sight(NamedTuple):
+    """What rows are judged by, one array each; NaN is unknown. `deployable` is 0 where SLO or memory say no."""
+
+    monthly_usd: Floats
+    planned: Floats
+    p95_ms: Floats
+    accuracy: Floats
+    deployable: NDArray[np.bool_]
+
+    def joined(self, other: Sight) -> Sight:
+        """These rows and the others after them."""
+        columns: Any = [np.concatenate(pair) for pair in zip(self, other, strict=True)]
+        return Sight(*columns)
+
+    def only(self, rows: NDArray[np.bool_]) -> Sight:
+        """Some of the rows."""
+        columns: Any = [column[rows] for column in self]
+        return Sight(*columns)
+
+    @staticmethod
+    def of(quotes: Sequence[Quote]) -> Sight:
+        """What quotes are judged by."""
+
+        def known(value: Callable[[Quote], float | None]) -> Floats:
+            return np.array([np.nan if (v := value(each)) is None else v for each in quotes], dtype=np.float64)
+
+        return Sight(
+            known(lambda each: each.monthly_usd.value),
+            known(lambda each: each.usd_per_million.planned.value),
+            known(lambda each: each.p95_ms.value),
+            known(lambda each: each.accuracy.value),
+            np.array([each.meets_slo is not False and each.fits_memory is not False for each in quotes], dtype=bool),
+        )
+
+
+SORTS: dict[SortKey, Callable[[Quote], float | None]] = {
+    "planned": lambda each: each.usd_per_million.planned.value,
+    "floor": lambda each: each.usd_per_million.floor.value,
+    "per-correct": lambda each: each.usd_per_million.per_correct.value,
+    "monthly": lambda each: each.monthly_usd.value,
+    "p95": lambda each: each.p95_ms.value,
+    "accuracy": lambda each: None if each.accuracy.value is None else -each.accuracy.value,
+    "energy": lambda each: each.energy_kwh_per_million.value,
+    "carbon": lambda each: each.grams_co2e_per_million.value,
+}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a row must keep to be shown; None where nothing is asked. A figure that is unknown keeps no bound."""
+
+    max_p95_ms: float | None = None
+    min_accuracy: float | None = None
+    max_monthly_usd: float | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is."""
+        return any(getattr(self, each.name) is not None for each in fields(self))
+
+
+NO_BOUNDS = Bounds()
+
+
+def within(bounds: Bounds, sight: Sight) -> NDArray[np.bool_]:
+    """Which rows keep every bound."""
+    return _misses(bounds, sight) == 0
+
+
+def nearest_miss(bounds: Bounds, sight: Sight) -> int | None:
+    """The row that misses the bounds by least, as a share of each; None where none has all the figures asked for."""
+    misses = _misses(bounds, sight)
+    return int(misses.argmin()) if misses.size and np.isfinite(misses.min()) else None
+
+
+def bounds_told(bounds: Bounds) -> str:
+    """The bounds in words, as in `p95 within 20 ms, accuracy of at least 90 %`."""
+    told = []
+    if bounds.max_p95_ms is not None:
+        told.append(f"p95 within {milliseconds(bounds.max_p95_ms)}")
+    if bounds.min_accuracy is not None:
+        told.append(f"accuracy of at least {percent(bounds.min_accuracy)}")
+    if bounds.max_monthly_usd is not None:
+        told.append(f"at most {usd(bounds.max_monthly_usd)} a month")
+    return ", ".join(told)
+
+
+def pareto(sight: Sight) -> list[bool | None]:
+    """Whether no other row is at least as good in planned cost, p95 and accuracy and better in one.
+
+    None where one of them is unknown or the row cannot be deployed: such rows beat none either.
+    """
+    judged = np.flatnonzero(np.isfinite([sight.planned, sight.p95_ms, sight.accuracy]).all(axis=0) & sight.deployable)
+    marks: list[bool | None] = [None] * len(sight.planned)
+    # Rows alike in latency and accuracy, such as those of one variant, are beaten by the cheapest of them.
+    alike = np.stack([sight.p95_ms[judged], -sight.accuracy[judged]], axis=1)
+    groups, group_of = np.unique(alike, axis=0, return_inverse=True)
+    group_of = group_of.ravel()
+    least = np.full(len(groups), np.inf)
+    np.minimum.at(least, group_of, sight.planned[judged])
+    best = [
+        not ((groups <= group).all(axis=1) & (least <= cost) & ((groups < group).any(axis=1) | (least < cost))).any()
+        for group, cost in zip(groups, least, strict=True)
+    ]
+    cheapest = sight.planned[judged] == least[group_of]
+    for place, group, is_cheapest in zip(judged.tolist(), group_of.tolist(), cheapest.tolist(), strict=True):
+        marks[place] = bool(best[group] and is_cheapest)
+    return marks
+
+
+def _misses(bounds: Bounds, sight: Sight) -> Floats:
+    total = np.zeros(len(sight.planned))
+    for most, value in ((bounds.max_p95_ms, sight.p95_ms), (bounds.max_monthly_usd, sight.monthly_usd)):
+        if most is not None:
+            total += np.maximum(np.nan_to_num(value, nan=np.inf) - most, 0.0) / most
+    if bounds.min_accuracy:
+        short = bounds.min_accuracy - np.nan_to_num(sight.accuracy, nan=-np.inf)
+        total += np.where(short > _ROUNDING, short, 0.0) / bounds.min_accuracy
+    return total

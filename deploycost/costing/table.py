@@ -1,0 +1,202 @@
+"""All variants on all machines in arrays: ranked by cost, judged, and the few rows that are shown made in full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploycost.costing.alternatives import CapacityOn, Machine, SiteOf
+from deploycost.costing.fleet import MILLION
+from deploycost.costing.ranking import Costs, Floats, cost_all
+from deploycost.costing.rows import MachineRow, accuracy_of, needed_bytes, planned_p95, training_monthly_usd
+from deploycost.costing.sieve import Sight, SortKey
+from deploycost.records import LoadRecord, Subject
+from deploycost.units import GIB, SECONDS_PER_HOUR
+from deploycost.verdicts import Capacity, Policy, Traffic, UnknownQuotes
+from pricing.book import Offer
+
+_MACHINES_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every variant on every machine. A row of the table is `variant number x machines + machine number`."""
+
+    variants: Sequence[Subject]
+    machines: Sequence[Machine]
+    capacity_on: CapacityOn
+    traffic: Traffic
+    policy: Policy
+    slo_p95_ms: float
+
+    def row(self, number: int) -> MachineRow:
+        """One row, its capacity asked for this very machine."""
+        variant, machine = self.variants[number // len(self.machines)], self.machines[number % len(self.machines)]
+        return MachineRow(variant, machine, self.capacity_on(variant, machine.offer), self.traffic, self.policy)
+
+    @cached_property
+    def sight(self) -> Sight:
+        """What rows are judged by."""
+        monthly = self._costs.monthly_usd
+        p95 = self._by_kind(lambda capacity: planned_p95(capacity, self.policy).value)
+        accuracy = np.array([_nan(accuracy_of(variant).value) for variant in self.variants])
+        with np.errstate(invalid="ignore"):
+            too_slow = (self._rates == 0) | ((self._rates > 0) & (p95 > self.slo_p95_ms))
+            memory = np.array([float(machine.offer.memory_gib) * GIB for machine in self.machines])
+            too_large = self._by_kind(needed_bytes)[:, self._kinds] > memory
+        return Sight(
+            monthly.ravel(),
+            (monthly * MILLION / self.traffic.requests_per_month).ravel(),
+            p95[:, self._kinds].ravel(),
+            np.repeat(accuracy, len(self.machines)),
+            ~(too_slow[:, self._kinds] | too_large).ravel(),
+        )
+
+    def order(self, sort: SortKey, site_of: SiteOf) -> NDArray[np.int64]:
+        """Rows by what is asked, then planned cost, then cost at saturation, then name; unknown last."""
+        sight = self.sight
+        at_saturation = self._costs.floor_usd_per_million.ravel()
+        names = _places([variant.name for variant in self.variants])
+        places = _places([_machine_text(machine) for machine in self.machines])
+        keys = {
+            "planned": sight.planned,
+            "floor": at_saturation,
+            "monthly": sight.monthly_usd,
+            "p95": sight.p95_ms,
+            "accuracy": -sight.accuracy,
+        }
+        if sort == "per-correct":
+            asked = sight.planned / sight.accuracy
+        elif sort in ("energy", "carbon"):
+            asked = self._energy(site_of, carbon=sort == "carbon")
+        else:
+            asked = keys[sort]
+        by_name = (np.tile(places, len(self.variants)), np.repeat(names, len(self.machines)))
+        ties = (np.nan_to_num(at_saturation, nan=np.inf), np.nan_to_num(sight.planned, nan=np.inf))
+        return np.lexsort((*by_name, *ties, np.nan_to_num(asked, nan=np.inf)))
+
+    @property
+    def loads(self) -> dict[str, LoadRecord]:
+        """The load tests that capacities rest on, by variant and CPU."""
+        return {
+            f"{variant.name} on {capacity.load.environment.cpu_model}": capacity.load
+            for variant, row in zip(self.variants, self._capacities, strict=True)
+            for capacity in row
+            if capacity.load
+        }
+
+    def unknown(self) -> tuple[UnknownQuotes, ...]:
+        """The rows without a capacity by the reason for it, those of most rows first."""
+        machines_of = [np.flatnonzero(self._kinds == kind) for kind in range(self._rates.shape[1])]
+        kinds_by_reason: dict[str, list[int]] = {}
+        for row in self._capacities:
+            for kind, capacity in enumerate(row):
+                if capacity.capacity_rps.value is None:
+                    kinds_by_reason.setdefault(unknown_reason(capacity.reason), []).append(kind)
+        told = []
+        for reason, kinds in kinds_by_reason.items():
+            columns = sorted({int(column) for kind in set(kinds) for column in machines_of[kind]})
+            names = list(dict.fromkeys(_short_name(self.machines[column].offer) for column in columns))
+            count = sum(len(machines_of[kind]) for kind in kinds)
+            told.append(
+                UnknownQuotes(
+                    reason=reason, quotes=count, machines=tuple(names[:_MACHINES_NAMED]), machine_count=len(names)
+                )
+            )
+        return tuple(sorted(told, key=lambda each: -each.quotes))
+
+    @cached_property
+    def _kinds(self) -> NDArray[np.int64]:
+        return np.array(self._kinds_and_samples[0], dtype=np.int64)
+
+    @cached_property
+    def _kinds_and_samples(self) -> tuple[list[int], list[Offer]]:
+        """The kind of each machine, and of each kind one machine to ask about."""
+        named = {
+            (load.environment.instance_type or "").lower()
+            for variant in self.variants
+            for load in ((variant.load,) if variant.load else ()) + variant.elsewhere
+        }
+        numbers: dict[tuple[object, ...], int] = {}
+        kinds, samples = [], []
+        for machine in self.machines:
+            key = _kind(machine.offer, named)
+            if key not in numbers:
+                numbers[key] = len(numbers)
+                samples.append(machine.offer)
+            kinds.append(numbers[key])
+        return kinds, samples
+
+    @cached_property
+    def _capacities(self) -> list[list[Capacity]]:
+        samples = self._kinds_and_samples[1]
+        return [[self.capacity_on(variant, offer) for offer in samples] for variant in self.variants]
+
+    @cached_property
+    def _rates(self) -> Floats:
+        return self._by_kind(lambda capacity: capacity.capacity_rps.value)
+
+    @cached_property
+    def _costs(self) -> Costs:
+        def training(usd_per_hour: Decimal) -> Floats:
+            return np.array([training_monthly_usd(variant, usd_per_hour, self.policy) for variant in self.variants])
+
+        return cost_all(self._rates, self._kinds, self.machines, training, self.traffic, self.policy)
+
+    def _by_kind(self, figure: Callable[[Capacity], float | None]) -> Floats:
+        shape = (len(self.variants), len(self._kinds_and_samples[1]))
+        values = [_nan(figure(capacity)) for row in self._capacities for capacity in row]
+        return np.array(values, dtype=np.float64).reshape(shape)
+
+    def _energy(self, site_of: SiteOf, *, carbon: bool) -> Floats:
+        sites = [site_of(machine.offer) for machine in self.machines]
+        idle, load = (
+            np.array([_nan(w) for w in watts])
+            for watts in zip(*((s.watts_idle, s.watts_load) for s in sites), strict=True)
+        )
+        building = np.array([float(site.pue or 1) for site in sites])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            busy_hours = self.traffic.requests_per_month / (SECONDS_PER_HOUR * self._rates[:, self._kinds])
+        energy = (self._costs.fleet_hours * idle + busy_hours * (load - idle)) * building
+        if carbon:
+            energy = energy * np.array([_nan(site.grams_co2e_per_kwh) for site in sites])
+        return energy.ravel()
+
+
+def unknown_reason(told: str) -> str:
+    """Why a capacity is unknown: what follows the first clause is what to do about it, for this variant and machine."""
+    return told.removeprefix("unknown: ").partition(";")[0]
+
+
+def _kind(offer: Offer, named: set[str]) -> tuple[object, ...]:
+    """What a capacity may depend on."""
+    names = {offer.instance_type.lower(), f"{offer.cloud}-{offer.instance_type}".lower()}
+    return (
+        offer.vcpus, offer.vcpu_is, offer.cpu_model, offer.architecture, offer.sustained_cpu_ratio,
+        offer.accelerator_name, offer.accelerator_count, offer.accelerator_memory_gib,
+        (offer.cloud, offer.instance_type) if names & named else None,
+    )  # fmt: skip
+
+
+def _machine_text(machine: Machine) -> str:
+    offer = machine.offer
+    return f"{offer.cloud} {offer.region} {offer.instance_type} {machine.bought}"
+
+
+def _short_name(offer: Offer) -> str:
+    return f"{offer.cloud} {offer.instance_type}"
+
+
+def _places(names: Sequence[str]) -> NDArray[np.int64]:
+    """The place of each name in their alphabetical order."""
+    place = {name: number for number, name in enumerate(sorted(set(names)))}
+    return np.array([place[name] for name in names], dtype=np.int64)
+
+
+def _nan(value: float | Decimal | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,129 @@
+"""The command on a run whose records were made by code: tables, JSON, exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.quote import make_run
+from deploycost.cli import main
+from deploycost.records import Quote
+
+FIGURES = ("capacity_rps", "monthly_usd", "p95_ms", "accuracy", "energy_kwh_per_million", "grams_co2e_per_million")
+
+
+@pytest.fixture(scope="module")
+def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    make_run(folder / "made", 4)
+    return folder
+
+
+@pytest.fixture
+def ask(runs_dir: Path, capsys: pytest.CaptureFixture[str]):  # noqa: ANN201 - a function of strings
+    def ask(*flags: str) -> tuple[int, str, str]:
+        code = main(["quote", "--runs-dir", str(runs_dir), *flags])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return ask
+
+
+def test_the_json_that_scripts_rely_on(ask) -> None:  # noqa: ANN001
+    code, out, _ = ask("--json", "--cloud", "aws-c7i.large,aws-lambda,api:gpt-5-nano,owned")
+    document = json.loads(out)
+    assert code == 0
+    assert document.keys() >= {"quotes", "traffic", "policy", "warnings"}
+    assert {row["kind"] for row in document["quotes"]} == {"machine", "serverless", "api", "owned"}
+    for row in document["quotes"]:
+        assert row.keys() == set(Quote.model_fields)
+        assert row["usd_per_million"].keys() == {"floor", "planned", "per_correct"}
+        for figure in (*(row[name] for name in FIGURES), *row["usd_per_million"].values()):
+            assert figure.keys() == {"value", "low", "high", "basis"}
+            assert figure["basis"] in ("measured", "projected", "assumed")
+        assert row["price_source"]
+        assert row["price_date"]
+    planned = [row["usd_per_million"]["planned"]["value"] for row in document["quotes"]]
+    known = [value for value in planned if value is not None]
+    assert planned[: len(known)] == sorted(known)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (),
+        ("--cloud", "all"),
+        ("--cloud", "aws-c7i,cloud-run,api:gpt-5-nano,owned", "--all"),
+        ("--cloud", "aws-c6i", "--region", "eu-central-1", "--traffic", "business-hours", "--autoscale",
+         "--mix", "on-demand=base,spot=peak", "--horizon-months", "12"),
+        ("--cloud", "aws-c7i.large,api:gpt-5-nano", "--crossover", "c7i.large", "api:gpt-5-nano"),
+    ],
+)  # fmt: skip
+def test_tables_fit_80_columns(ask, flags: tuple[str, ...]) -> None:  # noqa: ANN001
+    code, out, _ = ask(*flags)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "planned $/M" in out
+
+
+def test_hours_are_told_where_machines_follow_them(ask) -> None:  # noqa: ANN001
+    _, out, _ = ask("--cloud", "aws-c7i.large", "--traffic", "business-hours", "--autoscale",
+                    "--requests-per-month", "1000000000")  # fmt: skip
+    assert "Machines by the hour" in out
+    assert "Mon, Tue, Wed, Thu, Fri" in out
+    assert "Sat, Sun" in out
+    assert "Autoscaled by the hour: each machine is started, and paid, 3 min 00 s ahead." in " ".join(out.split())
+
+
+def test_crossovers_in_json(ask) -> None:  # noqa: ANN001
+    _, out, _ = ask("--json", "--cloud", "aws-c7i.large,api:gpt-5-nano", "--crossover", "c7i.large",
+                    "api:gpt-5-nano@list")  # fmt: skip
+    (crossing,) = json.loads(out)["crossovers"]
+    assert crossing["other"] == "api:gpt-5-nano@list"
+    assert crossing["crossing"]["requests_per_month"] > 1_000_000
+
+
+def test_nothing_fits_is_exit_code_1(ask) -> None:  # noqa: ANN001
+    code, out, told = ask("--max-p95", "1", "--max-monthly", "5")
+    assert (code, out) == (1, "")
+    assert "nothing fits: none of" in told
+    assert "p95 within 1 ms, at most $5.00 a month; nearest is lora-r" in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--slo-p95", "0.5"), "below the service time of every variant"),
+        (("--autoscale",), "autoscaling needs the traffic by the hour"),
+        (("--traffic", "spikey"), "did you mean 'spiky'?"),
+        (("--traffic", "flat", "--peak-to-mean", "3"), "--traffic and --peak-to-mean both say how high the peak is"),
+        (("--crossover", "a", "b"), "no row with a price is named 'a'"),
+        (("--sort", "price"), "price"),
+        (("--region", "mars-1"), "unknown region 'mars-1'"),
+        (("--cloud", "owned:nope.csv"), "nope.csv"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(ask, flags: tuple[str, ...], told: str) -> None:  # noqa: ANN001
+    code, out, error = ask(*flags)
+    assert (code, out) == (2, "")
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_a_profile_of_167_hours_and_a_record_of_another_format(ask, tmp_path: Path) -> None:  # noqa: ANN001
+    profile, record = tmp_path / "week.csv", tmp_path / "load.json"
+    profile.write_text("\n".join(["1"] * 166 + ["nan"]), encoding="utf-8")
+    code, _, told = ask("--traffic", str(profile))
+    assert code == 2
+    assert "line 167: 'nan' is not finite; 167 hours, expected 168" in told
+    record.write_text('{"format_version": 9}', encoding="utf-8")
+    code, _, told = ask("--record", str(record))
+    assert code == 2
+    assert "is a record of format 9" in told
+
+
+def test_a_row_is_kept_with_the_prices_it_used(ask, runs_dir: Path) -> None:  # noqa: ANN001
+    ask("--cloud", "aws-c7i.large")
+    kept = [json.loads(path.read_text(encoding="utf-8")) for path in (runs_dir / "made" / "quotes").iterdir()]
+    assert any({row["instance_type"] for row in sheet["quotes"]} == {"c7i.large"} for sheet in kept)
