@@ -16,7 +16,7 @@ from deploycost.costing.rows import OS_RESERVE_BYTES, MachineRow
 from deploycost.costing.sieve import NO_BOUNDS, SORTS, Bounds, Sight, SortKey, bounds_told, nearest_miss, pareto, within
 from deploycost.costing.table import Table
 from deploycost.errors import NoAnswer, UserError
-from deploycost.records import LoadRecord, Quote, Variant
+from deploycost.records import LoadRecord, Quote, Subject
 from deploycost.units import milliseconds, percent, usd
 from deploycost.verdicts import Policy, QuoteSheet, Traffic
 
@@ -62,7 +62,7 @@ def quote(
     return sheet.in_part() if sheet.is_large else sheet.whole()
 
 
-def refuse_hopeless_slo(sheet: QuoteSheet, variants: Sequence[Variant]) -> None:
+def refuse_hopeless_slo(sheet: QuoteSheet, variants: Sequence[Subject]) -> None:
     """No number of machines answers faster than one does when it has nothing else to do.
 
     Raises:
@@ -100,7 +100,7 @@ def cost_order(quoted: Quote) -> tuple[float, float, str, str]:
 
 @dataclass(frozen=True)
 class _Sheet:
-    variants: Sequence[Variant]
+    variants: Sequence[Subject]
     alternatives: Alternatives
     capacity_on: CapacityOn
     site_of: SiteOf
