@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import exp, hypot, log
 
-from deploycost.errors import UserError
+import numpy as np
+from numpy.typing import NDArray
+
 from deploycost.projecting.evidence_base import Evidence, evidence_of
 from deploycost.projecting.fitted import Fitted, Novelty, read_fitted
 from deploycost.projecting.observations import Metric, Observation, Setting, shipped_observations
 from deploycost.projecting.utilisation import Utilisation, ideal_seconds
 
 # An interval whose ends are farther apart than this says nothing that a decision could rest on.
-_WIDEST_RATIO = 12.0
+WIDEST_RATIO = 12.0
 _NEAREST_TOLD = 2
 
 
@@ -36,7 +38,7 @@ class Projected:
     @property
     def too_thin(self) -> bool:
         """Whether the evidence is too thin for an answer."""
-        return self.high_s > self.low_s * _WIDEST_RATIO
+        return self.high_s > self.low_s * WIDEST_RATIO
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,14 @@ class Projector:
                     high_s=exp(middle + reach),
                     novelty=novelty,
                     utilisation_ratio=min(1.0, ideal_seconds(setting) / exp(float(mean))),
-                    evidence=self._told(setting, novelty),
+                    evidence=self.told(setting, novelty),
                 )
             )
         return told
+
+    def together(self, settings: Sequence[Setting]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Means of log seconds per batch and their covariance, as new measurements would come out."""
+        return self._model.predict_together(settings)
 
     def width(self, setting: Setting, novelty: Novelty) -> float:
         """How many deviations an interval of such a target reaches to both sides."""
@@ -95,7 +101,8 @@ class Projector:
     def _device_classes(self) -> set[tuple[str, str]]:
         return {each.device_class for each in self._evidence.settings}
 
-    def _told(self, setting: Setting, novelty: Novelty) -> str:
+    def told(self, setting: Setting, novelty: Novelty) -> str:
+        """A sentence on what the evidence is."""
         device, own = setting.place.device, len(self.own)
         kept = f" and {own} of your own" if own else ""
         if novelty == "device":
@@ -128,17 +135,3 @@ def _distance_to(setting: Setting):  # noqa: ANN202 - a key for sorting
 def _named(setting: Setting) -> str:
     shape = setting.shape
     return f"{shape.layers}L-{shape.hidden}D {setting.precision} {setting.batch} x {setting.tokens} tokens"
-
-
-def require_evidence(projected: Projected, what: str) -> Projected:
-    """The projection, unless the evidence is too thin.
-
-    Raises:
-        UserError: it is; says how to measure instead.
-    """
-    if projected.too_thin:
-        raise UserError(
-            f"evidence for {what} is too thin ({projected.evidence.removesuffix('; 90 % interval')}): measure it there "
-            "with 'deploycost loadtest' and give its load.json with --record"
-        )
-    return projected

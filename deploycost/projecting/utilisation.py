@@ -115,11 +115,21 @@ class Utilisation:
     def predict(self, settings: Sequence[Setting]) -> tuple[Array, Array]:
         """Means and standard deviations of log seconds per batch, as a new measurement would come out."""
         points = _points(settings)
-        across = self._covariance(points, self._points)
-        explained = across @ self._inverse
-        mean = self._mean(points) + explained @ (self.log_seconds - self._mean(self._points))
+        mean, explained, across = self._explained(points)
         variance = self._own_variance() - np.sum(explained * across, axis=1)
         return mean, np.sqrt(np.maximum(variance, 1e-6))
+
+    def predict_together(self, settings: Sequence[Setting]) -> tuple[Array, Array]:
+        """Means, and the covariance of what new measurements of all settings would come out at."""
+        points = _points(settings)
+        mean, explained, across = self._explained(points)
+        noise = np.eye(len(mean)) * self._parameters.deviations["noise"] ** 2
+        return mean, self._covariance(points, points) + noise - explained @ across.T
+
+    def _explained(self, points: _Points) -> tuple[Array, Array, Array]:
+        across = self._covariance(points, self._points)
+        explained = across @ self._inverse
+        return self._mean(points) + explained @ (self.log_seconds - self._mean(self._points)), explained, across
 
     def left_out(self, groups: Sequence[Sequence[int]]) -> tuple[Array, Array]:
         """Residuals and deviations of every point when its whole group is left out; `groups` part all points.
