@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from deploycost.projecting.fitted import Novelty
 from deploycost.projecting.observations import Metric, Observation, Setting
 
 # Which metric tells the time of a batch, the first that a setting was measured by.
@@ -19,6 +20,29 @@ class Evidence(NamedTuple):
 
     settings: list[Setting]
     log_seconds: list[float]
+
+
+class Known(NamedTuple):
+    """What was measured, as far as it decides what is new about a target: devices, and runtimes by name on them."""
+
+    devices: set[str]
+    runtimes: set[tuple[str, str]]
+
+    def novelty(self, setting: Setting) -> Novelty:
+        """What about the setting was not measured."""
+        if setting.place.device.family not in self.devices:
+            return "device"
+        return "length" if _named_runtime(setting) in self.runtimes else "runtime"
+
+
+def known_of(settings: Iterable[Setting]) -> Known:
+    """What these settings measured."""
+    measured = list(settings)
+    return Known({each.place.device.family for each in measured}, {_named_runtime(each) for each in measured})
+
+
+def _named_runtime(setting: Setting) -> tuple[str, str]:
+    return setting.place.device.family, setting.runtime_label.casefold()
 
 
 def evidence_of(observations: Iterable[Observation]) -> Evidence:

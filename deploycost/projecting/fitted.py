@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 from deploycost.projecting.hardware import DATA_FOLDER
 from deploycost.projecting.observations import Metric, Setting
@@ -11,8 +11,10 @@ from deploycost.projecting.utilisation import Parameters
 from deploycost.records import Record
 
 FITTED_FILE = DATA_FOLDER / "fitted.json"
-# What is new about a target: its device, its runtime on a known device, or only its length, batch or model.
+# What is new about a target: its device, its runtime (by its very name) on a known device, or only its length, batch
+# or model.
 Novelty = Literal["device", "runtime", "length"]
+NOVELTIES: tuple[Novelty, ...] = get_args(Novelty)
 
 
 class MetricFactor(Record):
@@ -32,6 +34,7 @@ _USUAL_FACTORS: dict[Metric, MetricFactor] = {
     "latency_p99": MetricFactor(log_factor=0.05, spread=0.1),
     "latency_compute_mean": MetricFactor(log_factor=-0.05, spread=0.05),
 }
+NO_FACTOR = MetricFactor(log_factor=0.0, spread=0.0)
 
 
 class Fitted(Record):

@@ -7,39 +7,20 @@ follow, and in how much of what the queue allows the endpoint really carried.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, hypot, log
 from typing import NamedTuple
 
-import numpy as np
-
-from deploycost.errors import UserError
-from deploycost.projecting.calibration import (
-    Calibration,
-    calibrated_device,
-    calibration_file,
-    observations_of,
-    read_calibration,
-)
-from deploycost.projecting.hardware import Device, Place, devices, find_place
-from deploycost.projecting.observations import Setting
-from deploycost.projecting.projection import WIDEST_RATIO, Projector
-from deploycost.projecting.queue import batched_capacity_within, capacity_within, spread_of
-from deploycost.projecting.variant_work import runs_as, setting_on, shape_of_variant
+from deploycost.projecting.hardware import Device
+from deploycost.projecting.projection import WIDEST_RATIO
+from deploycost.projecting.queue import batched_capacity_within, capacity_within
+from deploycost.projecting.request_times import ENDPOINT_S, Seen, Times, known_device, seen_in, times_on
+from deploycost.projecting.variant_work import Request, request_of
 from deploycost.records import Figure, LoadRecord, Variant
 from deploycost.units import milliseconds
 from deploycost.verdicts import Capacity
 from pricing.book import Offer
-
-# What an objective is where no load test says.
-USUAL_SLO_MS = 100.0
-# Texts of one task differ in length by about this much, as the deviation of a logarithm, and their times with them.
-_USUAL_SPREAD = 0.35
-# What the endpoint adds to a text's time in the model: HTTP, JSON and cutting it into tokens.
-_ENDPOINT_S = 0.0004
-# The share of a CPU's threads that feed a GPU's server, and the endpoint's most texts in a batch.
-GPU_BATCHES = (1, 2, 4, 8)
 
 
 class Band(NamedTuple):
@@ -54,144 +35,60 @@ class Band(NamedTuple):
 
 
 # Two threads of one core share its vector units, which is what inference keeps busy: together they do little more than
-# one, so each counts somewhat over half.
+# one, so each counts somewhat over half. It counts one where the measured core was itself a thread of a rented machine.
 THREAD_IN_CORES = Band(0.5, 0.6, 1.0)
 WHOLE = Band(1.0, 1.0, 1.0)
 # Copies of a server share caches and memory bandwidth, so several carry less than as many times one.
 RATE_KEPT_BY_COPIES = Band(0.75, 0.9, 1.0)
 
 
-@dataclass(frozen=True)
-class Times:
-    """Seconds per batch by its size, and the factor that both ends of a 90 % interval lie away."""
+class Machine(NamedTuple):
+    """What of an offer decides a capacity; `cards` may be a share of one."""
 
-    seconds: dict[int, float]
-    reach: float
-    evidence: str
+    device: Device
+    vcpus: float
+    vcpu_is: str | None
+    sustained_ratio: float
+    cards: float
+
+
+class Told(NamedTuple):
+    """A capacity in requests per second with its interval, and why."""
+
+    value: float
+    low: float
+    high: float
+    reason: str
 
 
 def projected_capacity(variant: Variant, offer: Offer, loads: Sequence[LoadRecord]) -> Capacity | None:
-    """What the variant carries there by projection; None where its shape or the machine's chip is not known.
+    """What the variant carries there by projection; None where the model's shape or the machine's chip is not known.
 
-    `loads` are load tests of the variant on other machines, the last made last.
+    None too where evidence is too thin for a CPU that a load test can be scaled to. `loads` are load tests of the
+    variant on other machines, the last made last.
     """
-    shape = shape_of_variant(variant)
-    place = _place_of(offer)
-    if shape is None or place is None:
+    request = request_of(variant)
+    device = known_device(offer.accelerator_name or offer.cpu_model)
+    if request is None or device is None:
         return None
     load = loads[-1] if loads else None
-    is_gpu = place.device.kind != "cpu"
-    cores = load.server_cores if load else 1
-    used = place if is_gpu else replace(place, cores=float(cores))
-    settings = [setting_on(variant, shape, used, batch) for batch in (GPU_BATCHES if is_gpu else (1,))]
-    known = [each for each in settings if each is not None]
-    if not known:
+    seen = seen_in(load)
+    times = times_on(request, seen, device)
+    if times is None:
         return None
-    times = _times(known, _seen(variant, load))
+    is_gpu = device.kind != "cpu"
     if times.reach**2 > WIDEST_RATIO:
-        return _too_thin(variant, offer, times)
-    return _Queue(variant, offer, load, times, place).capacity()
-
-
-def _place_of(offer: Offer) -> Place | None:
-    name = offer.accelerator_name or offer.cpu_model
-    if not name:
-        return None
-    try:
-        return find_place(name)
-    except UserError:
-        return None
-
-
-def _seen(variant: Variant, load: LoadRecord | None) -> tuple[Setting, float] | None:
-    """The measured time of one request elsewhere, where it is known what that machine is."""
-    shape = shape_of_variant(variant)
-    if load is None or shape is None:
-        return None
-    device = _device_of(load)
-    alone_ms = alone_p50_ms(load)
-    if device is None or alone_ms is None or device.kind != "cpu":
-        return None
-    setting = setting_on(variant, shape, Place(device, 1, float(min(load.server_cores, device.cores))))
-    alone_s = max(alone_ms / 1000 - _ENDPOINT_S, alone_ms / 2000)
-    return None if setting is None else (setting, log(alone_s))
-
-
-def _device_of(load: LoadRecord) -> Device | None:
-    name = load.environment.gpu_model or load.environment.cpu_model
-    calibration = _calibration()
-    if calibration is not None and calibration.machine.cpu_model == name:
-        return calibrated_device(calibration)
-    try:
-        return find_place(name).device
-    except UserError:
-        return None
-
-
-def alone_p50_ms(load: LoadRecord) -> float | None:
-    """The median time of a request where hardly any waits: at the lowest rate that was tried."""
-    points = sorted((point for point in load.curve if point.p50_ms is not None), key=lambda point: point.rate_rps)
-    if not points:
-        return None
-    return points[0].service_p50_ms or points[0].p50_ms
-
-
-@cache
-def _calibration() -> Calibration | None:
-    try:
-        return read_calibration() if calibration_file().exists() else None
-    except UserError:
-        return None  # of an older format: as if it had not been made
-
-
-@cache
-def _projector() -> Projector:
-    calibration = _calibration()
-    return Projector(own=tuple(observations_of(calibration)) if calibration else ())
-
-
-@cache
-def _all_times(like: tuple[Setting, ...]) -> tuple[dict[tuple[str, int], int], np.ndarray, np.ndarray]:
-    """Of settings that differ in where they run only: their rows, log means and covariance, for all at once."""
-    rows = {(each.place.device.name, each.batch): number for number, each in enumerate(like)}
-    return rows, *_projector().together(like)
-
-
-def _times(settings: Sequence[Setting], seen: tuple[Setting, float] | None) -> Times:
-    """The times of one place's batches, given what was seen elsewhere."""
-    first = settings[0]
-    like = _everywhere(first)
-    extra = (seen[0],) if seen else ()
-    rows, mean, covariance = _all_times((*like, *extra))
-    index = [rows[each.place.device.name, each.batch] for each in settings]
-    means, variances = mean[index], np.diag(covariance)[index]
-    if seen:
-        across = covariance[index, -1] / covariance[-1, -1]
-        means = means + across * (seen[1] - mean[-1])
-        variances = variances - across * covariance[index, -1]
-    projector = _projector()
-    novelty = projector.novelty(first)
-    deviation = float(np.sqrt(np.maximum(variances, 1e-6)).max())
-    seconds = {each.batch: float(exp(value)) for each, value in zip(settings, means, strict=True)}
-    return Times(seconds, exp(projector.width(first, novelty) * deviation), projector.told(first, novelty))
-
-
-@cache
-def _everywhere(setting: Setting) -> tuple[Setting, ...]:
-    """The same request on every known device of that kind: most quotes ask for many, and all cost little more."""
-    is_cpu = setting.place.device.kind == "cpu"
-    found = []
-    for device in devices().values():
-        if (device.kind == "cpu") != is_cpu:
-            continue
-        if is_cpu:
-            cores = min(setting.place.cores or 1.0, float(device.cores))
-            found.append(replace(setting, place=Place(device, 1, cores), place_label=device.name))
-        else:
-            found += [
-                replace(setting, place=Place(device), place_label=device.name, batch=size) for size in GPU_BATCHES
-            ]
-    return tuple(found)
+        return None if load and not is_gpu else _too_thin(variant, offer, times)
+    machine = Machine(
+        device, float(offer.vcpus), offer.vcpu_is, float(offer.sustained_cpu_ratio), float(offer.accelerator_count)
+    )
+    told = _capacity(request, seen, machine)
+    return Capacity(
+        capacity_rps=Figure(value=told.value, low=told.low, high=told.high, basis="projected"),
+        reason=told.reason,
+        load=None if is_gpu else load,
+        server_copies=None if is_gpu or load is None else _copies(machine, seen),
+    )
 
 
 def _too_thin(variant: Variant, offer: Offer, times: Times) -> Capacity:
@@ -202,97 +99,113 @@ def _too_thin(variant: Variant, offer: Offer, times: Times) -> Capacity:
     return Capacity(capacity_rps=Figure(value=None, basis="projected"), reason=reason)
 
 
+def _copies(machine: Machine, seen: Seen) -> int:
+    return max(1, int(machine.vcpus // seen.cores))
+
+
+@lru_cache(maxsize=100_000)
+def _capacity(request: Request, seen: Seen, machine: Machine) -> Told:
+    times = times_on(request, seen, machine.device)
+    assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
+    question = _OnGpu(request, seen, machine, times) if machine.cards else _OnCpu(request, seen, machine, times)
+    bands = question.bands()
+    usual = 1.0
+    for band in bands:
+        usual /= band.value
+    worse = exp(hypot(log(times.reach), *(log(band.value / band.low) for band in bands)))
+    better = exp(hypot(log(times.reach), *(log(band.high / band.value) for band in bands)))
+    value, low, high = (question.rate(usual * factor) for factor in (1.0, worse, 1 / better))
+    parts = question.reasons(usual)
+    if value == 0:
+        parts.append(f"an answer takes longer than p95 within {milliseconds(seen.slo_ms)} allows")
+    return Told(value, low, high, "; ".join(parts))
+
+
 @dataclass(frozen=True)
-class _Queue:
-    """From times to a capacity with its interval and its sentence."""
+class _OnCpu:
+    """Copies of the endpoint on a CPU, each on as many cores as where it was measured."""
 
-    variant: Variant
-    offer: Offer
-    load: LoadRecord | None
+    request: Request
+    seen: Seen
+    machine: Machine
     times: Times
-    place: Place
 
-    def capacity(self) -> Capacity:
-        bands = self._bands()
-        worse = exp(hypot(log(self.times.reach), *(log(band.value / band.low) for band in bands)))
-        better = exp(hypot(log(self.times.reach), *(log(band.high / band.value) for band in bands)))
-        slower = 1.0
-        for band in bands:
-            slower /= band.value
-        value, low, high = (self._rate(slower * factor) for factor in (1.0, worse, 1 / better))
-        return Capacity(
-            capacity_rps=Figure(value=value, low=low, high=high, basis="projected"),
-            reason=self._reason(bands, slower, value),
-            load=None if self._is_gpu else self.load,
-            server_copies=None if self._is_gpu or self.load is None else self._copies,
-        )
+    def bands(self) -> list[Band]:
+        """What is assumed besides: the share of a core that a vCPU is, and what copies keep."""
+        thread = WHOLE if self.machine.vcpu_is == "core" else THREAD_IN_CORES
+        return [thread, RATE_KEPT_BY_COPIES if _copies(self.machine, self.seen) > 1 else WHOLE]
 
-    @property
-    def _is_gpu(self) -> bool:
-        return self.place.device.kind != "cpu"
+    def rate(self, slower: float) -> float:
+        """Requests per second where everything takes `slower` times as long as projected."""
+        # Fewer cores than the server had where it was measured: it takes its work in turns.
+        short = max(1.0, self.seen.cores / self.machine.vcpus)
+        service_s = (self.times.seconds[1] * slower + ENDPOINT_S) * short
+        alone = capacity_within(service_s, self.seen.spread, self.seen.slo_ms / 1000)
+        copies = _copies(self.machine, self.seen)
+        return copies * alone * _kept_by_the_endpoint(self.seen) * self.machine.sustained_ratio
 
-    @property
-    def _slo_s(self) -> float:
-        return (self.load.slo.p95_ms if self.load else USUAL_SLO_MS) / 1000
+    def reasons(self, slower: float) -> list[str]:
+        """Why, in parts of a sentence."""
+        label, precision = self.request.runs_as("cpu")
+        told_ms = milliseconds(self.times.seconds[1] * slower * 1000)
+        thread, kept = self.bands()
+        kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[self.machine.vcpu_is]
+        parts = [
+            f"projected: a text of {self.request.tokens} tokens takes {told_ms} in {label} {precision} "
+            f"({self.times.evidence})",
+            f"a vCPU is {kind} and counts {thread if thread is not WHOLE else 1} of a core",
+        ]
+        if kept is not WHOLE:
+            parts.append(f"{_copies(self.machine, self.seen)} servers keep {kept} of their rates")
+        if self.machine.sustained_ratio < 1:
+            parts.append(f"burstable: only {self.machine.sustained_ratio:g} of each vCPU may be used without end")
+        return parts
 
-    @property
-    def _spread(self) -> float:
-        """The measured spread of service times: at the lowest rate that was tried, where hardly any waits."""
-        points = sorted(self.load.curve, key=lambda point: point.rate_rps) if self.load else []
-        lone = next((point for point in points if point.p50_ms and point.p95_ms), None)
-        return spread_of(lone.p50_ms, lone.p95_ms, _USUAL_SPREAD) if lone else _USUAL_SPREAD
 
-    @property
-    def _copies(self) -> int:
-        return max(1, int(float(self.offer.vcpus) // (self.load.server_cores if self.load else 1)))
+@dataclass(frozen=True)
+class _OnGpu:
+    """One endpoint for each card, fed by the machine's CPU."""
 
-    def _bands(self) -> list[Band]:
-        if self._is_gpu:
-            return [WHOLE]
-        thread = WHOLE if self.offer.vcpu_is == "core" else THREAD_IN_CORES
-        return [thread, RATE_KEPT_BY_COPIES if self._copies > 1 else WHOLE]
+    request: Request
+    seen: Seen
+    machine: Machine
+    times: Times
 
-    def _rate(self, slower: float) -> float:
-        """Requests per second of the whole machine where everything takes `slower` times as long as projected."""
-        if self._is_gpu:
-            cards = float(self.offer.accelerator_count)
-            share = min(1.0, cards)
-            batch_s = {size: seconds * slower / share + _ENDPOINT_S for size, seconds in self.times.seconds.items()}
-            per_card = batched_capacity_within(batch_s, 0.0, self._slo_s)
-            fed = float(self.offer.vcpus) * THREAD_IN_CORES.value / _ENDPOINT_S
-            return min(per_card * max(1.0, cards // 1), fed)
-        service_s = self.times.seconds[1] * slower + _ENDPOINT_S
-        alone = capacity_within(service_s, self._spread, self._slo_s)
-        return self._copies * alone * self._kept_by_the_endpoint() * float(self.offer.sustained_cpu_ratio)
+    def bands(self) -> list[Band]:
+        """Nothing is assumed but what the reason says."""
+        return [WHOLE]
 
-    def _kept_by_the_endpoint(self) -> float:
-        """What was carried where it was measured, over what the queue allows for its time alone there."""
-        if self.load is None or not self.load.capacity_rps.value:
-            return 1.0
-        alone_ms = alone_p50_ms(self.load)
-        if alone_ms is None:
-            return 1.0
-        spread = self._spread
-        mean_s = alone_ms / 1000 * exp(spread * spread / 2)
-        allowed = capacity_within(mean_s, spread, self._slo_s)
-        return self.load.capacity_rps.value / allowed if allowed else 1.0
+    def rate(self, slower: float) -> float:
+        """Requests per second where everything takes `slower` times as long as projected."""
+        share = min(1.0, self.machine.cards)
+        batch_s = {size: seconds * slower / share + ENDPOINT_S for size, seconds in self.times.seconds.items()}
+        per_card = batched_capacity_within(batch_s, self.seen.slo_ms / 1000)
+        return min(per_card * max(1.0, self.machine.cards // 1), self._fed_rps())
 
-    def _reason(self, bands: Sequence[Band], slower: float, value: float) -> str:
-        label, precision = runs_as(self.variant, self.place.device.kind)
+    def reasons(self, slower: float) -> list[str]:
+        """Why, in parts of a sentence."""
+        label, precision = self.request.runs_as("gpu")
         size = max(self.times.seconds)
         told_ms = milliseconds(self.times.seconds[size] * slower * 1000)
-        tokens = round(self.variant.export.mean_tokens)
-        what = f"{size} texts of {tokens} tokens" if size > 1 else f"a text of {tokens} tokens"
-        parts = [f"projected: {what} take {told_ms} in {label} {precision} ({self.times.evidence})"]
-        if self._is_gpu:
-            parts.append("the artifact is taken to be the same model exported for the GPU in fp16, not this CPU bundle")
-        else:
-            kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[self.offer.vcpu_is]
-            parts.append(f"a vCPU is {kind} and counts {bands[0] if bands[0] is not WHOLE else 1} of a core")
-            if self._copies > 1:
-                parts.append(f"{self._copies} servers keep {bands[1]} of their rates")
-        if self.offer.sustained_cpu_ratio < 1:
-            parts.append(f"burstable: only {float(self.offer.sustained_cpu_ratio):g} of it may be used without end")
-        if value == 0:
-            parts.append(f"an answer takes longer than p95 within {milliseconds(self._slo_s * 1000)} allows")
-        return "; ".join(parts)
+        parts = [
+            f"projected: {size} texts of {self.request.tokens} tokens take {told_ms} in {label} {precision} on "
+            f"{self.machine.device.name} ({self.times.evidence})",
+            "taken to serve the same model exported for the GPU in fp16, not this CPU artifact",
+        ]
+        if self.rate(slower) >= self._fed_rps():
+            parts.append(f"its {self.machine.vcpus:g} vCPUs feed no more than that")
+        return parts
+
+    def _fed_rps(self) -> float:
+        """What the CPU prepares: each request takes of it what the endpoint adds."""
+        return self.machine.vcpus * THREAD_IN_CORES.value / ENDPOINT_S
+
+
+@lru_cache(maxsize=4096)
+def _kept_by_the_endpoint(seen: Seen) -> float:
+    """What was carried where it was measured, over what the queue allows for a lone request's time there."""
+    if not seen.capacity_rps or seen.alone_ms is None:
+        return 1.0
+    mean_s = seen.alone_ms / 1000 * exp(seen.spread**2 / 2)
+    allowed = capacity_within(mean_s, seen.spread, seen.slo_ms / 1000)
+    return seen.capacity_rps / allowed if allowed else 1.0

@@ -10,7 +10,7 @@ from math import exp, hypot, log
 import numpy as np
 from numpy.typing import NDArray
 
-from deploycost.projecting.evidence_base import Evidence, evidence_of
+from deploycost.projecting.evidence_base import Evidence, Known, evidence_of, known_of
 from deploycost.projecting.fitted import Fitted, Novelty, read_fitted
 from deploycost.projecting.observations import Metric, Observation, Setting, shipped_observations
 from deploycost.projecting.utilisation import Utilisation, ideal_seconds
@@ -46,11 +46,12 @@ class Projector:
     """The shipped evidence and the user's own, under the shipped fit."""
 
     own: tuple[Observation, ...] = ()
+    shipped: tuple[Observation, ...] = field(default_factory=shipped_observations)
     fitted: Fitted = field(default_factory=read_fitted)
 
     @cached_property
     def _evidence(self) -> Evidence:
-        return evidence_of((*shipped_observations(), *self.own))
+        return evidence_of((*self.shipped, *self.own))
 
     @cached_property
     def _model(self) -> Utilisation:
@@ -89,17 +90,11 @@ class Projector:
 
     def novelty(self, setting: Setting) -> Novelty:
         """What about the setting was not measured."""
-        if setting.place.device.family not in self._families:
-            return "device"
-        return "length" if setting.device_class in self._device_classes else "runtime"
+        return self._known.novelty(setting)
 
     @cached_property
-    def _families(self) -> set[str]:
-        return {each.place.device.family for each in self._evidence.settings}
-
-    @cached_property
-    def _device_classes(self) -> set[tuple[str, str]]:
-        return {each.device_class for each in self._evidence.settings}
+    def _known(self) -> Known:
+        return known_of(self._evidence.settings)
 
     def told(self, setting: Setting, novelty: Novelty) -> str:
         """A sentence on what the evidence is."""
@@ -110,7 +105,10 @@ class Projector:
         same = [each for each in self._evidence.settings if each.place.device.family == device.family]
         if novelty == "runtime":
             names = sorted({each.runtime.name for each in same})
-            return f"{device.family} measured with {', '.join(names)}, not {setting.runtime.name}{kept}; 90 % interval"
+            return (
+                f"{device.family} measured with {', '.join(names)}, not with {setting.runtime_label}{kept}; "
+                "90 % interval"
+            )
         near = sorted((each for each in same if each.class_name == setting.class_name), key=_distance_to(setting))
         count = len(near)
         told = ", ".join(_named(each) for each in near[:_NEAREST_TOLD])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from math import exp, expm1, log, sqrt
+from math import exp, log, sqrt
 from statistics import NormalDist
 
 # Points at which a spread of service times is told: medians of so many equal shares of it.
-_POINTS = 20
-_HALVINGS = 50
+_POINTS = 12
+_HALVINGS = 24
+# Of a server that batches: how long 95 % of answers take in batches, and how busy it may be when batches are full.
+_SLOWEST_BATCHES = 1.95
+_FULL_BUSY_RATIO = 0.9
 # Beyond this share of saturation no queue is steady long enough to promise anything.
 _MOST_BUSY_RATIO = 0.98
 
@@ -17,10 +20,10 @@ def capacity_within(service_s: float, spread: float, limit_s: float, quantile: f
 
     Poisson arrivals, first come first served, service times log-normal with mean `service_s` and deviation `spread` of
     the logarithm. The wait is as in heavy traffic (Kingman, 1961; Pollaczek and Khinchine for its mean): it exceeds t
-    with chance r exp(-t / w), w = service (1 + c^2) / (2 (1 - r)), at a share r of saturation; c^2 = exp(spread^2) - 1.
+    with chance r exp(-t / w), w = service (1 + c^2) / (2 (1 - r)), at a share r of saturation; 1 + c^2 = exp(spread^2).
     """
     lone = _service_points(service_s, spread)
-    squared = 1 + expm1(spread * spread)
+    squared = exp(spread * spread)
 
     def late_ratio(busy: float) -> float:
         wait_s = service_s * squared / (2 * (1 - busy))
@@ -36,17 +39,17 @@ def capacity_within(service_s: float, spread: float, limit_s: float, quantile: f
     return low / service_s
 
 
-def batched_capacity_within(batch_s: dict[int, float], spread: float, limit_s: float) -> float:
+def batched_capacity_within(batch_s: dict[int, float], limit_s: float) -> float:
     """Requests per second of a server that computes what waits together, up to the largest batch of `batch_s`.
 
-    `batch_s` is seconds by batch size. While a batch is computed the next gathers, so that a request waits for up to
-    one and is then computed in another: 95 % of answers come within 1.95 batches (a uniform wait). Batches of n carry
-    n / time; the largest whose answers are in time decides, and a full server keeps the busy ratio of a lone one.
+    `batch_s` is seconds by batch size, for texts of the mean length. While a batch is computed the next gathers, so
+    that a request waits for up to one and is then computed in another: 95 % of answers come within 1.95 batches (a
+    uniform wait). Batches of n carry n / time; the largest whose answers are in time decides, less what a full server
+    must leave free for its queue not to grow.
     """
-    slow = exp(1.645 * spread)
-    in_time = [size / seconds for size, seconds in batch_s.items() if 1.95 * seconds * slow <= limit_s]
-    alone = capacity_within(batch_s[min(batch_s)], spread, limit_s)
-    return max([alone, *(rate * 0.9 for rate in in_time)])
+    in_time = [size / seconds for size, seconds in batch_s.items() if _SLOWEST_BATCHES * seconds <= limit_s]
+    alone = capacity_within(batch_s[min(batch_s)], 0.0, limit_s)
+    return max([alone, *(rate * _FULL_BUSY_RATIO for rate in in_time)])
 
 
 def spread_of(p50_ms: float | None, p95_ms: float | None, usual: float) -> float:

@@ -5,6 +5,7 @@ Its time is that of a real one of the same shape: how long a matrix product take
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,13 @@ def write_reference(shape: Shape, path: Path, *, int8: bool = False, seed: int =
     if int8:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        quantize_dynamic(model, str(path), weight_type=QuantType.QInt8, per_channel=True)
+        # It advises to prepare the graph on the root logger, for want of which nothing is lost here.
+        previous = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            quantize_dynamic(model, str(path), weight_type=QuantType.QInt8, per_channel=True)
+        finally:
+            logging.disable(previous)
         return
     import onnx
 

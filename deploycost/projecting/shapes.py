@@ -69,14 +69,16 @@ _INNER_WIDTHS = {312: 1200}
 
 
 def find_shape(name: str) -> Shape:
-    """The shape that a name means: a model known by name, `6L-768D`, or a config.json or the folder that holds it.
+    """The shape that a name means: a model known by name, `6L-768D`, a config.json, an ONNX graph, or a folder of one.
 
     Raises:
-        UserError: it means none, or its config.json cannot be read.
+        UserError: it means none, or its file cannot be read.
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        path = path / "config.json"
+        path = path / ("model.onnx" if (path / "model.onnx").exists() else "config.json")
+    if path.suffix == ".onnx":
+        return _from_graph(path)
     if path.suffix == ".json":
         return _from_config(path)
     squeezed = re.sub(r"[^a-z0-9]+", "-", name.casefold().rsplit("/", 1)[-1]).strip("-")
@@ -89,7 +91,7 @@ def find_shape(name: str) -> Shape:
             return _NAMED[start]
     raise UserError(
         f"unknown model {name!r}{nearest(squeezed, list(_NAMED))}; expected a name such as bert-base, a size such as "
-        "6L-768D, or a config.json"
+        "6L-768D, a config.json, or a bundle's folder"
     )
 
 
@@ -98,6 +100,19 @@ def _of_size(layers: int, hidden: int, name: str) -> Shape:
         raise UserError(f"model {name!r} has no layers or no width; expected a size such as 6L-768D")
     heads = 12 if hidden in (312, 384) else max(1, hidden // 64)
     return Shape(layers, hidden, heads, _INNER_WIDTHS.get(hidden, 4 * hidden))
+
+
+def _from_graph(path: Path) -> Shape:
+    """The shape of a bundle's graph; weights beyond those of plain layers are one adapter in each."""
+    from deploycost.projecting.graph_work import work_of_graph
+
+    counted = work_of_graph(path)
+    layers, hidden = max(1, counted.attentions), counted.hidden
+    plain = Shape(layers, hidden, max(1, hidden // 64), counted.ffn_width)
+    # The head's square map is one more matrix than the layers have.
+    more = sum(counted.weights.values()) - layers * plain.layer_parameters - hidden * hidden
+    width = more // (2 * hidden * layers)
+    return replace(plain, adapters=1, adapter_width=width) if width > 0 else plain
 
 
 def _from_config(path: Path) -> Shape:

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 LAYER_COSTS = ("fused", "graph", "eager", "cpu")
 COMPONENTS = (
     "work", "class_work", "device_work", "device", "device_size", "device_class", "device_class_precision_work",
-    "class_precision", "device_precision", "label_work", "place_label", "noise",
+    "class_precision", "device_precision", "label_work", "source_work", "place_label", "noise",
 )  # fmt: skip
 # Of log ideal time per layer, log tokens in the batch, log tokens of a text, log width; of the ideal time alone; and of
 # a device's rate, rate per byte, rate per watt, kind and cores.
@@ -33,6 +33,10 @@ LENGTHS = (
     "cores",
 )  # fmt: skip
 _USUAL_WATTS = 200.0
+# How far all that was ever measured may lie from the mean together: little, since the mean is arithmetic.
+_LEVEL_DEVIATION = 0.2
+# The most of its peak that anything keeps up.
+_LEAST_OVER_IDEAL = 1.05
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ def _points(settings: Sequence[Setting]) -> _Points:
             "precision": [each.precision for each in settings],
             "label": [each.runtime_label for each in settings],
             "place": [each.place_label for each in settings],
+            # Whoever asks has measured nothing: no two that are unknown are one.
+            "source": [each.source or f"asked {number}" for number, each in enumerate(settings)],
         },
     )
 
@@ -129,7 +135,9 @@ class Utilisation:
     def _explained(self, points: _Points) -> tuple[Array, Array, Array]:
         across = self._covariance(points, self._points)
         explained = across @ self._inverse
-        return self._mean(points) + explained @ (self.log_seconds - self._mean(self._points)), explained, across
+        mean = self._mean(points) + explained @ (self.log_seconds - self._mean(self._points))
+        # Nothing is faster than the speed of light, however far from all evidence.
+        return np.maximum(mean, np.log(points.ideal_s * _LEAST_OVER_IDEAL)), explained, across
 
     def left_out(self, groups: Sequence[Sequence[int]]) -> tuple[Array, Array]:
         """Residuals and deviations of every point when its whole group is left out; `groups` part all points.
@@ -154,7 +162,7 @@ class Utilisation:
 
     def _own_variance(self) -> float:
         """Of a setting with itself: every component, a level for all, and the noise of one measurement."""
-        return 1.0 + sum(deviation**2 for deviation in self._parameters.deviations.values())
+        return _LEVEL_DEVIATION**2 + sum(deviation**2 for deviation in self._parameters.deviations.values())
 
     def _mean(self, points: _Points) -> Array:
         per_layer = np.array([self._parameters.layer_seconds[cost] for cost in points.layer_costs])
@@ -168,7 +176,7 @@ class Utilisation:
         same = {name: _same(one.names[name], other.names[name]) for name in one.names}
         device_class = same["device"] * same["class"]
         return (
-            1.0
+            _LEVEL_DEVIATION**2
             + variance["work"] * work
             + variance["class_work"] * same["class"] * work
             + variance["device_work"] * device_like * size
@@ -178,6 +186,7 @@ class Utilisation:
             + same["precision"] * same["class"] * variance["class_precision"]
             + same["precision"] * same["device"] * variance["device_precision"]
             + variance["label_work"] * same["label"] * work
+            + variance["source_work"] * same["source"] * work
             + variance["place_label"] * same["place"] * same["label"]
         )
 

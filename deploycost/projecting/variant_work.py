@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import NamedTuple
 
 from deploycost.errors import UserError
 from deploycost.layer_choice import resolve_layers
@@ -21,10 +22,37 @@ GPU_RUNTIME, GPU_PRECISION = "ONNX Runtime", "fp16"
 _LEAST_TOKENS = 2
 
 
-def shape_of_variant(variant: Variant) -> Shape | None:
-    """The shape with virtual tokens, keys and adapters; None where nothing says what the base model measures."""
+class Request(NamedTuple):
+    """The mean request of a variant: its shape, and the runtime and precision of its artifact."""
+
+    shape: Shape
+    runtime: str
+    precision: str
+    tokens: int
+
+    def runs_as(self, kind: Kind) -> tuple[str, str]:
+        """The runtime and the precision that it is taken to run in on such a chip."""
+        return (self.runtime, self.precision) if kind == "cpu" else (GPU_RUNTIME, GPU_PRECISION)
+
+    def on(self, place: Place, batch: int = 1) -> Setting | None:
+        """So many of it at once on a place; None where its runtime or precision is of no known class."""
+        label, named = self.runs_as(place.device.kind)
+        runtime, precision = find_runtime(label), find_precision(named, place.device.kind)
+        if runtime is None or precision is None:
+            return None
+        return Setting(self.shape, place, runtime, label, precision, batch, self.tokens, place.device.name)
+
+
+def request_of(variant: Variant) -> Request | None:
+    """The mean request of a variant, with virtual tokens, keys and adapters; None where its base model's shape is not
+    known."""
     base = _base_shape(variant.tuning.base_model)
-    return None if base is None else _with_method(base, variant.tuning)
+    if base is None:
+        return None
+    export = variant.export
+    tokens = max(_LEAST_TOKENS, round(export.mean_tokens))
+    runtime = _RUNTIMES.get(export.engine, export.engine)
+    return Request(_with_method(base, variant.tuning), runtime, export.precision, tokens)
 
 
 @cache
@@ -49,21 +77,3 @@ def _with_method(shape: Shape, tuning: TuningRecord) -> Shape:
         adapters = 2 if told.get("placement") == "houlsby" else 1
         return replace(shape, adapters=adapters, adapter_width=shape.hidden // factor)
     return shape
-
-
-def setting_on(variant: Variant, shape: Shape, place: Place, batch: int = 1) -> Setting | None:
-    """The variant's mean request on a place; None where its runtime or precision is of no known class."""
-    label, precision = runs_as(variant, place.device.kind)
-    runtime, found = find_runtime(label), find_precision(precision, place.device.kind)
-    if runtime is None or found is None:
-        return None
-    tokens = max(_LEAST_TOKENS, round(variant.export.mean_tokens))
-    return Setting(shape, place, runtime, label, found, batch, tokens, place.device.name)
-
-
-def runs_as(variant: Variant, kind: Kind) -> tuple[str, str]:
-    """The runtime and the precision that the variant is taken to run in on such a chip."""
-    if kind != "cpu":
-        return GPU_RUNTIME, GPU_PRECISION
-    engine = variant.export.engine
-    return _RUNTIMES.get(engine, engine), variant.export.precision
