@@ -76,9 +76,9 @@ def projected_capacity(variant: Variant, offer: Offer, loads: Sequence[LoadRecor
     times = times_on(request, seen, device)
     if times is None:
         return None
-    is_gpu = device.kind != "cpu"
+    has_card = device.kind != "cpu"
     if times.reach**2 > WIDEST_RATIO:
-        return None if load and not is_gpu else _too_thin(variant, offer, times)
+        return None if load and not has_card else _too_thin(variant, offer, times)
     machine = Machine(
         device, float(offer.vcpus), offer.vcpu_is, float(offer.sustained_cpu_ratio), float(offer.accelerator_count)
     )
@@ -86,8 +86,8 @@ def projected_capacity(variant: Variant, offer: Offer, loads: Sequence[LoadRecor
     return Capacity(
         capacity_rps=Figure(value=told.value, low=told.low, high=told.high, basis="projected"),
         reason=told.reason,
-        load=None if is_gpu else load,
-        server_copies=None if is_gpu or load is None else _copies(machine, seen),
+        load=None if has_card else load,
+        server_copies=None if has_card or load is None else _copies(machine, seen),
     )
 
 
@@ -107,7 +107,7 @@ def _copies(machine: Machine, seen: Seen) -> int:
 def _capacity(request: Request, seen: Seen, machine: Machine) -> Told:
     times = times_on(request, seen, machine.device)
     assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
-    question = _OnGpu(request, seen, machine, times) if machine.cards else _OnCpu(request, seen, machine, times)
+    question = _OnCard(request, seen, machine, times) if machine.cards else _OnCpu(request, seen, machine, times)
     bands = question.bands()
     usual = 1.0
     for band in bands:
@@ -163,8 +163,8 @@ class _OnCpu:
 
 
 @dataclass(frozen=True)
-class _OnGpu:
-    """One endpoint for each card, fed by the machine's CPU."""
+class _OnCard:
+    """One endpoint for each GPU or accelerator, fed by the machine's CPU."""
 
     request: Request
     seen: Seen
@@ -184,13 +184,13 @@ class _OnGpu:
 
     def reasons(self, slower: float) -> list[str]:
         """Why, in parts of a sentence."""
-        label, precision = self.request.runs_as("gpu")
+        label, precision = self.request.runs_as(self.machine.device.kind)
         size = max(self.times.seconds)
         told_ms = milliseconds(self.times.seconds[size] * slower * 1000)
         parts = [
             f"projected: {size} texts of {self.request.tokens} tokens take {told_ms} in {label} {precision} on "
             f"{self.machine.device.name} ({self.times.evidence})",
-            "taken to serve the same model exported for the GPU in fp16, not this CPU artifact",
+            f"taken to serve the same model exported for it in {precision}, not this CPU artifact",
         ]
         if self.rate(slower) >= self._fed_rps():
             parts.append(f"its {self.machine.vcpus:g} vCPUs feed no more than that")

@@ -32,7 +32,7 @@ USUAL_SLO_MS = 100.0
 # What the endpoint adds to a text's time in the model: HTTP, JSON and cutting it into tokens.
 ENDPOINT_S = 0.0004
 # Up to the endpoint's own most texts in a batch.
-GPU_BATCHES = (1, 2, 4, 8)
+CARD_BATCHES = (1, 2, 4, 8)
 
 
 class Seen(NamedTuple):
@@ -126,10 +126,10 @@ def _everywhere(request: Request, kind: Kind, cores: int, seen: Seen) -> _Everyw
     means and covariance of log times, those of the request where it was seen last."""
     like: list[Setting] = []
     for device in devices().values():
-        if (device.kind == "cpu") != (kind == "cpu"):
+        if device.kind != kind:
             continue
         place = Place(device, 1, float(min(cores, device.cores))) if kind == "cpu" else Place(device)
-        batches = (1,) if kind == "cpu" else GPU_BATCHES
+        batches = (1,) if kind == "cpu" else CARD_BATCHES
         like += [setting for batch in batches if (setting := request.on(place, batch))]
     if not like:
         return None

@@ -36,7 +36,10 @@ _PATTERNS: tuple[tuple[str, Runtime], ...] = (
     ("xla", Runtime("tensorflow-xla", "graph")),
     ("tensorflow|\\btf\\b", Runtime("tensorflow", "graph")),
     ("torchscript|torch.?compile|inductor|\\bipex\\b|intel extension", Runtime("torchscript", "graph")),
-    ("torch|transformers", Runtime("torch", "eager")),
+    ("text.?embeddings.?inference|\\btei\\b|ctranslate|deepspeed|lightseq", Runtime("inference-server", "fused")),
+    ("tflite|lite ?rt|core ?ml|ncnn|candle", Runtime("on-device", "graph")),
+    ("\\bjax\\b|flax|mxnet|paddle|tvm", Runtime("other-graph", "graph")),
+    ("torch|transformers|hugging ?face", Runtime("torch", "eager")),
 )
 _PRECISIONS: tuple[tuple[str, Precision], ...] = (
     ("bf16|fp16|half|float16|mixed|amp", "fp16"), ("int8|w8a8|u8", "int8"), ("tf32", "tf32"),

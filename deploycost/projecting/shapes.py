@@ -47,7 +47,7 @@ def _bert(layers: int, hidden: int, **changes: Any) -> Shape:  # noqa: ANN401 - 
 # By the start of the name, longest first, lower case with every separator a hyphen. Sizes as their config.json give.
 _NAMED: dict[str, Shape] = {
     "bert-tiny": _bert(2, 128), "bert-mini": _bert(4, 256), "bert-small": _bert(4, 512), "bert-medium": _bert(8, 512),
-    "bert-base": _bert(12, 768), "bert-large": _bert(24, 1024), "bert": _bert(12, 768),
+    "bert-base": _bert(12, 768), "bert-large": _bert(24, 1024),
     "distilbert": _bert(6, 768), "distilroberta": _bert(6, 768, vocabulary=50265),
     "roberta-base": _bert(12, 768, vocabulary=50265), "roberta-large": _bert(24, 1024, vocabulary=50265),
     "xlm-roberta-base": _bert(12, 768, vocabulary=250002), "xlm-roberta-large": _bert(24, 1024, vocabulary=250002),
@@ -61,6 +61,10 @@ _NAMED: dict[str, Shape] = {
     "bge-small": _bert(12, 384, heads=12), "bge-base": _bert(12, 768), "bge-large": _bert(24, 1024),
     "e5-small": _bert(12, 384, heads=12), "e5-base": _bert(12, 768), "e5-large": _bert(24, 1024),
     "gte-small": _bert(12, 384, heads=12), "gte-base": _bert(12, 768), "gte-large": _bert(24, 1024),
+    # Attention with relative positions, and gated widths, as the plain ones of the same number of weights.
+    "deberta-base": _bert(12, 768), "deberta-large": _bert(24, 1024), "deberta-v3-base": _bert(12, 768),
+    "deberta-v3-large": _bert(24, 1024), "deberta-v3-small": _bert(6, 768),
+    "modernbert-base": _bert(22, 768, ffn_width=1728), "modernbert-large": _bert(28, 1024, ffn_width=3936),
     "tinybert-4l-312d": Shape(4, 312, 12, 1200), "tinybert-6l-768d": _bert(6, 768),
 }  # fmt: skip
 _LAYERS_WIDTH = re.compile(r"(?<!\d)(\d{1,2})l-?(\d{2,4})(?:d|h)(?![a-z])|(?<![a-z])l-?(\d{1,2})-h-?(\d{2,4})")
@@ -86,6 +90,8 @@ def find_shape(name: str) -> Shape:
     if sized:
         layers, hidden = (int(each) for each in sized.groups() if each)
         return _of_size(layers, hidden, name)
+    if squeezed == "bert":
+        return _NAMED["bert-base"]
     for start in sorted(_NAMED, key=len, reverse=True):
         if squeezed.startswith(start) or f"-{start}" in squeezed:
             return _NAMED[start]

@@ -16,9 +16,9 @@ from deploycost.records import TuningRecord, Variant
 
 # The runtimes behind the engines of bundles, as published measurements call them.
 _RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch"}
-# What is taken to run on a GPU, whatever the artifact: the product makes no GPU bundle yet, and int8 activations that
-# are quantised as they come have no fast path there.
-GPU_RUNTIME, GPU_PRECISION = "ONNX Runtime", "fp16"
+# What is taken to run where the product makes no bundle yet, whatever the artifact: int8 activations that are quantised
+# as they come have no fast path there.
+_ELSEWHERE: dict[Kind, tuple[str, str]] = {"gpu": ("ONNX Runtime", "fp16"), "accelerator": ("torch-neuronx", "bf16")}
 _LEAST_TOKENS = 2
 
 
@@ -32,7 +32,7 @@ class Request(NamedTuple):
 
     def runs_as(self, kind: Kind) -> tuple[str, str]:
         """The runtime and the precision that it is taken to run in on such a chip."""
-        return (self.runtime, self.precision) if kind == "cpu" else (GPU_RUNTIME, GPU_PRECISION)
+        return _ELSEWHERE.get(kind, (self.runtime, self.precision))
 
     def on(self, place: Place, batch: int = 1) -> Setting | None:
         """So many of it at once on a place; None where its runtime or precision is of no known class."""

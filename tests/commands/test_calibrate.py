@@ -6,6 +6,12 @@ import pytest
 from deploycost.cli import main
 
 
+@pytest.fixture(autouse=True)
+def no_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's data folder without the calibration that this machine may have."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
 def test_a_calibration_and_what_it_is_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = tmp_path / "folder" / "calibration.json"
     assert main(["calibrate", "--threads", "1", "--output", str(kept), "--json"]) == 0

@@ -6,6 +6,12 @@ import pytest
 from deploycost.cli import main
 
 
+@pytest.fixture(autouse=True)
+def no_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's data folder without the calibration that this machine may have."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
 def test_one_answer_as_table_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     question = ["project", "--hardware", "T4", "--model", "minilm", "--tokens", "64", "--batch", "8"]
     assert main(question) == 0

@@ -47,8 +47,14 @@ def test_a_t4_is_projected_and_says_what_would_serve_there(make_variant: MakeVar
     assert capacity.capacity_rps.basis == "projected"
     assert 0 < low < value < high
     assert "ONNX Runtime fp16 on T4" in capacity.reason
-    assert "exported for the GPU in fp16, not this CPU artifact" in capacity.reason
+    assert "the same model exported for it in fp16, not this CPU artifact" in capacity.reason
     assert capacity.load is None
+
+
+def test_an_accelerator_runs_what_is_compiled_for_it(make_variant: MakeVariant, make_offer: MakeOffer) -> None:
+    capacity = capacity_on(make_variant(), t4(make_offer, accelerator_name="Inferentia2"))
+    assert capacity.capacity_rps.basis == "projected"
+    assert "torch-neuronx" in capacity.reason
 
 
 def test_cards_carry_in_proportion_and_shares_less(make_variant: MakeVariant, make_offer: MakeOffer) -> None:
