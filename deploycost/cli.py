@@ -16,6 +16,8 @@ _COMMANDS = (
     ("build", "Fine-tune, merge, export, quantise and verify the variants of a run."),
     ("loadtest", "Find the capacity of variants over HTTP, with Locust."),
     ("quote", "Price variants on cloud machines: per million predictions and per month."),
+    ("project", "Project latency and throughput to hardware that was not measured."),
+    ("calibrate", "Measure what this machine computes at best, for projections from and to it."),
     ("recommend", "Say which variant to deploy on which machine, or which method to train by, and why."),
     ("report", "Write report.html, report.md and report.json from the records of a run."),
     ("methods", "Explain every fine-tuning method: flags, memory on a base model, cost when served."),

@@ -1,52 +1,37 @@
-"""Capacity on a machine for hire, from the cores that were measured.
+"""Capacity on a machine for hire: measured there, else projected, else scaled by cores under stated assumptions.
 
-Until machines are modelled by what they can compute, a CPU that was not measured is scaled by its cores under the
-assumptions below. An accelerator that was not measured is unknown, and so is a CPU of another architecture, whose
-vector units differ in kind. None of them is ever called measured.
+A measurement on the very machine always stands. Where none was made it is projected (`deploycost.projecting.machines`)
+if it is known which chip it has and what the model measures. What is left is scaled by its cores where the architecture
+is that which was measured, and unknown where it is not. None of them is ever called measured.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from deploycost.records import Figure, LoadRecord, Subject
+from deploycost.projecting.machines import RATE_KEPT_BY_COPIES, THREAD_IN_CORES, WHOLE, Band, projected_capacity
+from deploycost.records import Figure, LoadRecord, Service, Subject
 from deploycost.verdicts import Capacity
 from pricing.book import Offer
 
-
-class Band(NamedTuple):
-    """A factor that is assumed, with the range that it is assumed to lie in."""
-
-    low: float
-    value: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:g} ({self.low:g} to {self.high:g})"
-
-
-# Two threads of one core share its vector units, which is what inference keeps busy: together they do little more than
-# one, so each counts somewhat over half. It counts one where the measured core was itself a thread of a rented machine.
-THREAD_IN_CORES = Band(0.5, 0.6, 1.0)
-WHOLE_CORE = Band(1.0, 1.0, 1.0)
 # The same rate per core as where it was measured. Sustained clocks of machines for hire run from 2.2 to 4.5 GHz around
 # 3.2, and vector units differ.
 SPEED_PER_CORE = Band(0.7, 1.0, 1.4)
-# Copies of a server share caches and memory bandwidth, so several carry less than as many times one.
-RATE_KEPT_BY_COPIES = Band(0.75, 0.9, 1.0)
-ONE_COPY = Band(1.0, 1.0, 1.0)
 
 
 def capacity_on(variant: Subject, offer: Offer) -> Capacity:
     """What the variant carries on the machine, in requests per second, with its basis and a sentence that says why.
 
-    Measured where a load test was made on this instance type; assumed, by cores, on other CPUs of the measured
-    architecture; unknown on the rest and for variants without a load test.
+    Measured where a load test was made on this instance type; projected where its chip and the model's shape are known;
+    assumed, by cores, on other CPUs of the measured architecture; unknown on the rest.
     """
     here = [load for load in _loads(variant) if _is_on(load, offer)]
     if here:
         # The last made, should there be several; times are ISO 8601 and sort as text.
         return _measured(max(here, key=lambda load: load.finished_at), offer)
+    # Of a service of the user's own it is not known what it computes.
+    if not isinstance(variant, Service):
+        projected = projected_capacity(variant, offer, sorted(_loads(variant), key=lambda load: load.finished_at))
+        if projected is not None:
+            return projected
     reason = _why_unknown(variant, offer)
     if reason:
         return Capacity(capacity_rps=Figure(value=None, basis="assumed"), reason=f"unknown: {reason}")
@@ -91,8 +76,8 @@ def _scaled(load: LoadRecord, offer: Offer) -> Capacity:
     vcpus, cores = float(offer.vcpus), load.server_cores
     copies = max(1, int(vcpus // cores))
     used_vcpus = min(vcpus, float(copies * cores))
-    thread = WHOLE_CORE if offer.vcpu_is == "core" else THREAD_IN_CORES
-    kept = RATE_KEPT_BY_COPIES if copies > 1 else ONE_COPY
+    thread = WHOLE if offer.vcpu_is == "core" else THREAD_IN_CORES
+    kept = RATE_KEPT_BY_COPIES if copies > 1 else WHOLE
     machines = used_vcpus / cores * float(offer.sustained_cpu_ratio)
     low, value, high = (machines * a * b * c for a, b, c in zip(thread, SPEED_PER_CORE, kept, strict=True))
     measured = load.capacity_rps
@@ -115,7 +100,7 @@ def _reason(load: LoadRecord, offer: Offer, thread: Band, kept: Band, copies: in
     parts = [
         f"assumed from {load.server_cores} measured core{'s' if load.server_cores > 1 else ''} of "
         f"{load.environment.cpu_model}: {float(offer.vcpus):g} vCPUs of {offer.cpu_model or 'an unknown CPU'}",
-        f"a vCPU is {kind} and counts {thread if thread is not WHOLE_CORE else 1} of a core",
+        f"a vCPU is {kind} and counts {thread if thread is not WHOLE else 1} of a core",
         f"speed per core times {SPEED_PER_CORE}",
     ]
     if copies > 1:

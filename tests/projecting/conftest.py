@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -113,6 +113,14 @@ def _conditioned(slug: str, measured: CellMeasurement | None, usual: TrainingCon
         return measured
     method: Any = slug.split("-", maxsplit=1)[0]
     return measured.model_copy(update={"conditions": conditions(method)})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_calibration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A user's data folder without the calibration that this machine may have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -68,14 +68,14 @@ def test_a_burstable_machine_counts_by_what_it_may_use_for_ever(
     assert "burstable" in burstable.reason
 
 
-def test_an_accelerator_is_unknown_until_measured(
+def test_an_accelerator_that_nobody_knows_is_unknown_until_measured(
     make_variant: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Make
 ) -> None:
-    offer = make_offer(instance_type="g4dn.xlarge", accelerator_name="T4", accelerator_count=Decimal(1))
+    offer = make_offer(instance_type="g4dn.xlarge", accelerator_name="T99", accelerator_count=Decimal(1))
     unknown = capacity_on(make_variant(), offer)
     assert unknown.capacity_rps.value is None
     assert unknown.load is None
-    assert "T4 was not measured" in unknown.reason
+    assert "T99 was not measured" in unknown.reason
     measured = on_instance(make_load(500.0, 480.0, 520.0), "g4dn.xlarge")
     known = capacity_on(make_variant(elsewhere=(measured,)), offer)
     assert known.capacity_rps == measured.capacity_rps
@@ -87,10 +87,10 @@ def test_an_accelerator_is_unknown_until_measured(
 def test_another_architecture_is_unknown(
     make_variant: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Make
 ) -> None:
-    arm = make_offer(instance_type="c7g.large", cpu_model="Graviton3", architecture="arm64", vcpu_is="core")
+    arm = make_offer(instance_type="arm.large", cpu_model="Arm99", architecture="arm64", vcpu_is="core")
     unknown = capacity_on(make_variant(), arm)
     assert unknown.capacity_rps.value is None
-    assert "measured on x86_64, and Graviton3 is arm64" in unknown.reason
+    assert "measured on x86_64, and Arm99 is arm64" in unknown.reason
     load = make_load()
     on_arm = load.environment.model_copy(update={"platform": "Linux aarch64"})
     known = capacity_on(make_variant(load=load.model_copy(update={"environment": on_arm})), arm)

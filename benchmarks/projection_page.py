@@ -1,0 +1,149 @@
+"""The page of projection's errors, from the document that `benchmarks.projection` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+_KINDS = {"gpu": "GPUs", "cpu": "CPUs", "accelerator": "Inferentia, Trainium"}
+_WAYS = {
+    "device": "a device that was never measured",
+    "runtime": "a known device with a runtime that was not measured on it",
+    "length": "a known device and runtime at a length, batch or model that was not measured",
+}
+_LEFT_OUT = {
+    "device": "the device",
+    "runtime": "the class of runtimes on the device",
+    "source": "all of one source",
+    "length": "one token length of a runtime on a device",
+    "shape": "one model shape of a runtime on a device",
+    "precision": "one precision of a runtime on a device, on so many cores",
+}
+_TARGETS = {"device": 0.35, "runtime": 0.15, "length": 0.15}
+_WORST = 8
+
+
+def page(document: dict[str, Any]) -> str:
+    """The page as Markdown."""
+    parts = [
+        "# What projections are worth",
+        _opening(document),
+        "## By what is new about a target",
+        _kinds(document["by_kind"]),
+        "## By what was left out",
+        "The same rows by the group that was taken away, under the shipped intervals. What is new about a row depends "
+        "on what is left: a row without the only runtime of its device is of a device that was never measured.",
+        _ways(document["by_way"]),
+        "## By who measured",
+        "Everything of one source left out at once, with its runtimes and often the only measurements of a device. "
+        "This is the hardest of the four, and the nearest to a question that nobody in the evidence has asked.",
+        _rows("source", document["by_source"]),
+        "## The worst groups",
+        "Devices left out:",
+        _rows("device", document["by_device"][:_WORST]),
+        "Runtimes left out on a device that others were measured on:",
+        _rows("runtime", document["by_runtime"][:_WORST]),
+        _here(document["here"]),
+        _reading(),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _opening(document: dict[str, Any]) -> str:
+    groups = document["groups"]
+    return (
+        "`deploycost project`, and `deploycost quote` for machines that nobody load-tested, predict the time of a "
+        f"batch. Here that is held against the {document['observations']:,} measurements in the package "
+        f"({document['settings']} settings, some by several metrics), each predicted with its whole group left out: "
+        f"{groups['device']} devices, {groups['runtime']} pairs of device and runtime, one token length, shape or "
+        "precision of such a pair, or all of one source.\n\n"
+        "    python -m benchmarks.projection --page docs/results/projection.md\n\n"
+        "The error of a row is |projected / measured - 1|. Its 90 % interval is as wide as the *other* groups of its "
+        "kind made it, so no row has a part in its own. The shipped interval takes all groups in."
+    )
+
+
+def _kinds(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        "| new about the target | chips | rows | median error | target | p90 error | in the 90 % interval | shipped |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for each in rows:
+        errors, shipped = each["other_groups"], each["shipped"]
+        lines.append(
+            f"| {_WAYS[each['new']]} | {_KINDS[each['kind']]} | {errors['rows']} | {_percent(errors['median'])} | "
+            f"{_percent(_TARGETS[each['new']], 0)} | {_percent(errors['p90'])} | {_percent(errors['covered'])} | "
+            f"{_percent(shipped['covered'])} |"
+        )
+    return "\n".join(lines)
+
+
+def _ways(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        "| left out | chips | rows | median error | p90 error | in the 90 % interval |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for each in rows:
+        figures = " | ".join(_percent(each[column]) for column in ("median", "p90", "covered"))
+        lines.append(f"| {_LEFT_OUT[each['left_out']]} | {_KINDS[each['kind']]} | {each['rows']} | {figures} |")
+    return "\n".join(lines)
+
+
+def _rows(name: str, rows: Sequence[dict[str, Any]]) -> str:
+    lines = [f"| {name} | rows | median error | p90 error | in the 90 % interval |", "|---|---:|---:|---:|---:|"]
+    for each in rows:
+        figures = " | ".join(_percent(each[column]) for column in ("median", "p90", "covered"))
+        lines.append(f"| {each[name]} | {each['rows']} | {figures} |")
+    return "\n".join(lines)
+
+
+def _here(checks: Sequence[dict[str, Any]]) -> str:
+    if not checks:
+        return ""
+    lines = [
+        "## Predicted and measured on one machine",
+        "Two cores of an AMD EPYC (family 26 model 2, Turin) in a virtual machine; reference encoders with random "
+        "weights in ONNX Runtime, as the endpoint runs them. What is said to be known is all that was known of this "
+        "machine; the published rows were known besides.",
+        "| known | asked | rows | median error | p90 error | in the 90 % interval |\n|---|---|---:|---:|---:|---:|",
+    ]
+    for check in checks:
+        errors = check["errors"]
+        figures = " | ".join(_percent(errors[column]) for column in ("median", "p90", "covered"))
+        lines[-1] += f"\n| {check['known']} | {check['asked']} | {errors['rows']} | {figures} |"
+    named = ("two cores", "DistilBERT's shape", "the int8 artifact")
+    table = [
+        "| asked | model | precision | texts x tokens | cores | projected ms | 90 % interval | measured ms | error |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for check in checks:
+        if check["asked"] not in named:
+            continue
+        for row in check["rows"]:
+            error = row["projected_ms"] / row["measured_ms"] - 1
+            table.append(
+                f"| {check['asked']} | {row['model']} | {row['precision']} | {row['batch']} x {row['tokens']} | "
+                f"{row['threads']} | {row['projected_ms']:.3g} | {row['low_ms']:.3g} to {row['high_ms']:.3g} | "
+                f"{row['measured_ms']:.3g} | {100 * error:+.0f} % |"
+            )
+    return "\n\n".join([*lines, "Three of them row by row:", "\n".join(table)])
+
+
+def _reading() -> str:
+    return """## How to read this
+
+- **Rows are not draws.** Nine rows in ten are of eight GPUs, and half of those of T4, A100 and V100. A device that is
+  like none of them may be off by more than the table says; an interval of 90 % means that over such *rows* nine in ten
+  were held, and a whole device can lie outside (see the worst groups).
+- **What was tuned on these rows:** the 28 parameters of the Gaussian process were searched for on the score of what was
+  left out, so the errors are a little better than a stranger's. Widths of intervals come from the other groups only.
+- **CPU rows are of OpenVINO**, int8 and fp32, whole sockets or one, but for what this project measured. ONNX Runtime on
+  other CPUs than that one rests on how OpenVINO's times differ between them.
+- **CPU peaks are derived**: clock times operations per cycle times cores, most from memory of data sheets. A wrong
+  clock is a wrong projection; the interval of a device that was never measured has met such mistakes.
+- Left out of the evidence are rows that contradict their doubles by more than 10 % (one table of BERT-base fp32 on
+  V100 is there twice, once with what looks like another model's times)."""
+
+
+def _percent(ratio: float, digits: int = 1) -> str:
+    return f"{100 * ratio:.{digits}f} %"

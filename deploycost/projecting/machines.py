@@ -1,0 +1,211 @@
+"""Capacity on a machine for hire by projection: the time of a request there, and what a queue makes of it.
+
+A load test of the same variant elsewhere corrects the projection twice: as one more measurement that like machines
+follow, and in how much of what the queue allows the endpoint really carried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import exp, hypot, log
+from typing import NamedTuple
+
+from deploycost.projecting.hardware import Device
+from deploycost.projecting.projection import WIDEST_RATIO
+from deploycost.projecting.queue import batched_capacity_within, capacity_within
+from deploycost.projecting.request_times import ENDPOINT_S, Seen, Times, known_device, seen_in, times_on
+from deploycost.projecting.variant_work import Request, request_of
+from deploycost.records import Figure, LoadRecord, Variant
+from deploycost.units import milliseconds
+from deploycost.verdicts import Capacity
+from pricing.book import Offer
+
+
+class Band(NamedTuple):
+    """A factor that is assumed, with the range that it is assumed to lie in."""
+
+    low: float
+    value: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:g} ({self.low:g} to {self.high:g})"
+
+
+# Two threads of one core share its vector units, which is what inference keeps busy: together they do little more than
+# one, so each counts somewhat over half. It counts one where the measured core was itself a thread of a rented machine.
+THREAD_IN_CORES = Band(0.5, 0.6, 1.0)
+WHOLE = Band(1.0, 1.0, 1.0)
+# Copies of a server share caches and memory bandwidth, so several carry less than as many times one.
+RATE_KEPT_BY_COPIES = Band(0.75, 0.9, 1.0)
+
+
+class Machine(NamedTuple):
+    """What of an offer decides a capacity; `cards` may be a share of one."""
+
+    device: Device
+    vcpus: float
+    vcpu_is: str | None
+    sustained_ratio: float
+    cards: float
+
+
+class Told(NamedTuple):
+    """A capacity in requests per second with its interval, and why."""
+
+    value: float
+    low: float
+    high: float
+    reason: str
+
+
+def projected_capacity(variant: Variant, offer: Offer, loads: Sequence[LoadRecord]) -> Capacity | None:
+    """What the variant carries there by projection; None where the model's shape or the machine's chip is not known.
+
+    None too where evidence is too thin for a CPU that a load test can be scaled to. `loads` are load tests of the
+    variant on other machines, the last made last.
+    """
+    request = request_of(variant)
+    device = known_device(offer.accelerator_name or offer.cpu_model)
+    if request is None or device is None:
+        return None
+    load = loads[-1] if loads else None
+    seen = seen_in(load)
+    times = times_on(request, seen, device)
+    if times is None:
+        return None
+    has_card = device.kind != "cpu"
+    if times.reach**2 > WIDEST_RATIO:
+        return None if load and not has_card else _too_thin(variant, offer, times)
+    machine = Machine(
+        device, float(offer.vcpus), offer.vcpu_is, float(offer.sustained_cpu_ratio), float(offer.accelerator_count)
+    )
+    told = _capacity(request, seen, machine)
+    return Capacity(
+        capacity_rps=Figure(value=told.value, low=told.low, high=told.high, basis="projected"),
+        reason=told.reason,
+        load=None if has_card else load,
+        server_copies=None if has_card or load is None else _copies(machine, seen),
+    )
+
+
+def _too_thin(variant: Variant, offer: Offer, times: Times) -> Capacity:
+    reason = (
+        f"unknown: too little is known ({times.evidence}): measure it, run 'deploycost loadtest {variant.name}' on "
+        f"{offer.instance_type} and give its load.json with --record"
+    )
+    return Capacity(capacity_rps=Figure(value=None, basis="projected"), reason=reason)
+
+
+def _copies(machine: Machine, seen: Seen) -> int:
+    return max(1, int(machine.vcpus // seen.cores))
+
+
+@lru_cache(maxsize=100_000)
+def _capacity(request: Request, seen: Seen, machine: Machine) -> Told:
+    times = times_on(request, seen, machine.device)
+    assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
+    question = _OnCard(request, seen, machine, times) if machine.cards else _OnCpu(request, seen, machine, times)
+    bands = question.bands()
+    usual = 1.0
+    for band in bands:
+        usual /= band.value
+    worse = exp(hypot(log(times.reach), *(log(band.value / band.low) for band in bands)))
+    better = exp(hypot(log(times.reach), *(log(band.high / band.value) for band in bands)))
+    value, low, high = (question.rate(usual * factor) for factor in (1.0, worse, 1 / better))
+    parts = question.reasons(usual)
+    if value == 0:
+        parts.append(f"an answer takes longer than p95 within {milliseconds(seen.slo_ms)} allows")
+    return Told(value, low, high, "; ".join(parts))
+
+
+@dataclass(frozen=True)
+class _OnCpu:
+    """Copies of the endpoint on a CPU, each on as many cores as where it was measured."""
+
+    request: Request
+    seen: Seen
+    machine: Machine
+    times: Times
+
+    def bands(self) -> list[Band]:
+        """What is assumed besides: the share of a core that a vCPU is, and what copies keep."""
+        thread = WHOLE if self.machine.vcpu_is == "core" else THREAD_IN_CORES
+        return [thread, RATE_KEPT_BY_COPIES if _copies(self.machine, self.seen) > 1 else WHOLE]
+
+    def rate(self, slower: float) -> float:
+        """Requests per second where everything takes `slower` times as long as projected."""
+        # Fewer cores than the server had where it was measured: it takes its work in turns.
+        short = max(1.0, self.seen.cores / self.machine.vcpus)
+        service_s = (self.times.seconds[1] * slower + ENDPOINT_S) * short
+        alone = capacity_within(service_s, self.seen.spread, self.seen.slo_ms / 1000)
+        copies = _copies(self.machine, self.seen)
+        return copies * alone * _kept_by_the_endpoint(self.seen) * self.machine.sustained_ratio
+
+    def reasons(self, slower: float) -> list[str]:
+        """Why, in parts of a sentence."""
+        label, precision = self.request.runs_as("cpu")
+        told_ms = milliseconds(self.times.seconds[1] * slower * 1000)
+        thread, kept = self.bands()
+        kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[self.machine.vcpu_is]
+        parts = [
+            f"projected: a text of {self.request.tokens} tokens takes {told_ms} in {label} {precision} "
+            f"({self.times.evidence})",
+            f"a vCPU is {kind} and counts {thread if thread is not WHOLE else 1} of a core",
+        ]
+        if kept is not WHOLE:
+            parts.append(f"{_copies(self.machine, self.seen)} servers keep {kept} of their rates")
+        if self.machine.sustained_ratio < 1:
+            parts.append(f"burstable: only {self.machine.sustained_ratio:g} of each vCPU may be used without end")
+        return parts
+
+
+@dataclass(frozen=True)
+class _OnCard:
+    """One endpoint for each GPU or accelerator, fed by the machine's CPU."""
+
+    request: Request
+    seen: Seen
+    machine: Machine
+    times: Times
+
+    def bands(self) -> list[Band]:
+        """Nothing is assumed but what the reason says."""
+        return [WHOLE]
+
+    def rate(self, slower: float) -> float:
+        """Requests per second where everything takes `slower` times as long as projected."""
+        share = min(1.0, self.machine.cards)
+        batch_s = {size: seconds * slower / share + ENDPOINT_S for size, seconds in self.times.seconds.items()}
+        per_card = batched_capacity_within(batch_s, self.seen.slo_ms / 1000)
+        return min(per_card * max(1.0, self.machine.cards // 1), self._fed_rps())
+
+    def reasons(self, slower: float) -> list[str]:
+        """Why, in parts of a sentence."""
+        label, precision = self.request.runs_as(self.machine.device.kind)
+        size = max(self.times.seconds)
+        told_ms = milliseconds(self.times.seconds[size] * slower * 1000)
+        parts = [
+            f"projected: {size} texts of {self.request.tokens} tokens take {told_ms} in {label} {precision} on "
+            f"{self.machine.device.name} ({self.times.evidence})",
+            f"taken to serve the same model exported for it in {precision}, not this CPU artifact",
+        ]
+        if self.rate(slower) >= self._fed_rps():
+            parts.append(f"its {self.machine.vcpus:g} vCPUs feed no more than that")
+        return parts
+
+    def _fed_rps(self) -> float:
+        """What the CPU prepares: each request takes of it what the endpoint adds."""
+        return self.machine.vcpus * THREAD_IN_CORES.value / ENDPOINT_S
+
+
+@lru_cache(maxsize=4096)
+def _kept_by_the_endpoint(seen: Seen) -> float:
+    """What was carried where it was measured, over what the queue allows for a lone request's time there."""
+    if not seen.capacity_rps or seen.alone_ms is None:
+        return 1.0
+    mean_s = seen.alone_ms / 1000 * exp(seen.spread**2 / 2)
+    allowed = capacity_within(mean_s, seen.spread, seen.slo_ms / 1000)
+    return seen.capacity_rps / allowed if allowed else 1.0

@@ -1,0 +1,242 @@
+"""Measurements in one form: which work on which place by which runtime took how long, whatever metric told it."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from math import isfinite, log
+from typing import Literal, TypeVar
+
+from deploycost.errors import UserError, unknown_name
+from deploycost.projecting.hardware import DATA_FOLDER, Device, Kind, Place, Precision, find_place
+from deploycost.projecting.runtimes import Runtime, find_precision, find_runtime
+from deploycost.projecting.shapes import Shape, find_shape
+
+Metric = Literal[
+    "throughput", "latency_mean", "latency_p50", "latency_p90", "latency_p95", "latency_p99", "latency_compute_mean"
+]
+METRICS: tuple[Metric, ...] = (
+    "throughput", "latency_mean", "latency_p50", "latency_p90", "latency_p95", "latency_p99", "latency_compute_mean",
+)  # fmt: skip
+# Milliseconds per unit of a latency; sequences per unit of a throughput.
+_LATENCY_UNITS_MS = {"ms": 1.0, "s": 1000.0, "us": 1e-3, "sec": 1000.0}
+_THROUGHPUT_UNITS = ("seq/s", "fps", "inf/s", "seqs/s", "samples/s", "sentences/s", "req/s", "requests/s", "rps", "")
+NEEDED_COLUMNS = ("model", "hardware", "precision", "runtime", "batch_size", "seq_len", "metric")
+# What a batch of the runtime's own choosing is taken for.
+_AUTOMATIC_BATCH = 16
+# Rows of one identity that differ by more than this were transcribed wrongly, and nothing says which.
+_SAME_RATIO = 1.10
+
+
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is run where: everything that decides its time but the metric.
+
+    `runtime_label` and `place_label` are the runtime and the hardware as they were named, `source` who measured.
+    """
+
+    shape: Shape
+    place: Place
+    runtime: Runtime
+    runtime_label: str
+    precision: Precision
+    batch: int
+    tokens: int
+    place_label: str = ""
+    source: str = ""
+
+    @property
+    def device_class(self) -> tuple[str, str]:
+        """The device's family with the runtime's class."""
+        return self.place.device.family, self.class_name
+
+    @property
+    def class_name(self) -> str:
+        """The runtime's class on such a chip; many streams at once are not the same as a single request."""
+        where = "-cpu" if self.place.device.kind == "cpu" else ""
+        return f"{self.runtime.name}{where}{'-streams' if self.runtime.streams else ''}"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A setting, the metric, and the value as seconds per batch: the batch over the rate where a rate was told."""
+
+    setting: Setting
+    metric: Metric
+    seconds: float
+
+    @property
+    def log_seconds(self) -> float:
+        """What models are fitted to: errors of times are factors."""
+        return log(self.seconds)
+
+
+class _Cells:
+    """The cells of a row; a reader that fails notes why and goes on, so that no mistake hides another."""
+
+    def __init__(self, row: Mapping[str, str | None]) -> None:
+        self._cells = {name: (value or "").strip() for name, value in row.items() if name is not None}
+        self.mistakes: list[str] = []
+
+    def text(self, column: str) -> str:
+        return self._cells.get(column, "")
+
+    def read(self, column: str, reader: Callable[[str], _Read]) -> _Read | None:
+        try:
+            return reader(self.text(column))
+        except UserError as error:
+            self.mistakes.append(str(error))
+        except ValueError as error:
+            self.mistakes.append(f"{column} {error}")
+        return None
+
+
+def read_setting(row: Mapping[str, str | None], here: Device | None = None) -> Setting:
+    """The setting of a row in the columns of `published_inference.csv`; `here` is what hardware `here` means.
+
+    Raises:
+        UserError: all that is wrong with the row, in one line.
+    """
+    cells = _Cells(row)
+    shape = cells.read("model", find_shape)
+    runtime = cells.read("runtime", _runtime)
+    batch = cells.read("batch_size", _batch)
+    tokens = cells.read("seq_len", _count)
+    many = runtime is not None and runtime.streams
+    place = cells.read("hardware", lambda name: _whole_place(name, here))
+    if place is not None and place.device.kind == "cpu":
+        whole = place
+        place = cells.read("threads", lambda threads: _used(whole, threads, many))
+    kind = place.device.kind if place else "gpu"
+    precision = cells.read("precision", lambda name: _precision(name, kind))
+    if shape is None or runtime is None or batch is None or tokens is None or place is None or precision is None:
+        raise UserError("; ".join(cells.mistakes))
+    return Setting(
+        shape=shape,
+        place=place,
+        runtime=runtime,
+        runtime_label=cells.text("runtime"),
+        precision=precision,
+        batch=batch,
+        tokens=tokens,
+        place_label=cells.text("hardware"),
+        source=cells.text("source"),
+    )
+
+
+def read_metric(row: Mapping[str, str | None]) -> tuple[Metric, float]:
+    """The metric of a row, and what one of its units is: milliseconds of a latency, sequences of a throughput.
+
+    Raises:
+        UserError: there is no such metric or unit.
+    """
+    name = (row.get("metric") or "").strip().casefold()
+    unit = (row.get("unit") or "").strip().casefold()
+    name = {"latency": "latency_mean", "latency_avg": "latency_mean", "latency_median": "latency_p50"}.get(name, name)
+    if name not in METRICS:
+        raise unknown_name("metric", name, METRICS)
+    if name == "throughput":
+        if unit not in _THROUGHPUT_UNITS:
+            raise unknown_name("unit of a throughput", unit, _THROUGHPUT_UNITS[:-1])
+        return "throughput", 1.0
+    if unit and unit not in _LATENCY_UNITS_MS:
+        raise unknown_name("unit of a latency", unit, _LATENCY_UNITS_MS)
+    return name, _LATENCY_UNITS_MS[unit or "ms"]
+
+
+def observe(row: Mapping[str, str | None]) -> Observation:
+    """The measurement in a row.
+
+    Raises:
+        UserError: what is wrong with it, in one line.
+    """
+    setting = read_setting(row)
+    metric, unit = read_metric(row)
+    value = float(row.get("value") or "nan")
+    if not isfinite(value) or value <= 0:
+        raise UserError(f"value {row.get('value')!r} is no number above zero")
+    seconds = setting.batch / value if metric == "throughput" else value * unit / 1000
+    return Observation(setting, metric, seconds)
+
+
+@cache
+def shipped_observations() -> tuple[Observation, ...]:
+    """The evidence in the package, without rows that contradict their own doubles."""
+    found: list[Observation] = []
+    for name in ("published_inference.csv", "measured_inference.csv"):
+        path = DATA_FOLDER / name
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                found += [observe(row) for row in csv.DictReader(file)]
+    return tuple(_without_contradictions(found))
+
+
+def _without_contradictions(found: Iterable[Observation]) -> list[Observation]:
+    doubles: dict[tuple[Setting, str], list[Observation]] = defaultdict(list)
+    for each in found:
+        doubles[each.setting, each.metric].append(each)
+    kept = []
+    for same in doubles.values():
+        seconds = [each.seconds for each in same]
+        if max(seconds) <= min(seconds) * _SAME_RATIO:
+            kept.append(same[0])
+    return kept
+
+
+def _runtime(name: str) -> Runtime:
+    found = find_runtime(name)
+    if found is None:
+        raise UserError(f"unknown runtime {name!r}; expected one such as PyTorch, ONNX Runtime, TensorRT or OpenVINO")
+    return found
+
+
+def _precision(name: str, kind: Kind) -> Precision:
+    found = find_precision(name, kind)
+    if found is None:
+        raise UserError(f"unknown precision {name!r}; expected fp32, tf32, fp16, bf16 or int8")
+    return found
+
+
+def _batch(text: str) -> int:
+    if text.startswith("auto"):
+        return _AUTOMATIC_BATCH
+    return _count(re.sub(r"\s*per stream.*$", "", text))
+
+
+def _count(text: str) -> int:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no whole number above zero") from None
+    if not isfinite(number) or number < 1 or number != int(number):
+        raise ValueError(f"{text!r} is no whole number above zero")
+    return int(number)
+
+
+def _whole_place(name: str, here: Device | None) -> Place:
+    if name.casefold() != "here":
+        return find_place(name)
+    if here is None:
+        raise UserError("hardware 'here' is not calibrated; measure this machine with 'deploycost calibrate'")
+    return Place(here, 1, float(here.cores))
+
+
+def _used(whole: Place, threads: str, many: bool) -> Place:
+    """The cores that are used: one request is computed by one socket, many at once by all, unless told."""
+    words, cores = threads.casefold(), whole.device.cores
+    if words in ("", "nan"):
+        used = cores * whole.sockets if many else cores
+    elif words.startswith("all"):
+        used = cores * whole.sockets
+    elif "socket" in words:
+        used = cores
+    else:
+        used = min(_count(re.sub(r"\s*(threads?|cores?|vcpus?)$", "", words)), cores * whole.sockets)
+    return Place(whole.device, whole.sockets, float(used))

@@ -1,0 +1,65 @@
+"""From how long requests take to how many a second a server answers in time."""
+
+from __future__ import annotations
+
+from math import exp, log, sqrt
+from statistics import NormalDist
+
+# Points at which a spread of service times is told: medians of so many equal shares of it.
+_POINTS = 12
+_HALVINGS = 24
+# Of a server that batches: how long 95 % of answers take in batches, and how busy it may be when batches are full.
+_SLOWEST_BATCHES = 1.95
+_FULL_BUSY_RATIO = 0.9
+# Beyond this share of saturation no queue is steady long enough to promise anything.
+_MOST_BUSY_RATIO = 0.98
+
+
+def capacity_within(service_s: float, spread: float, limit_s: float, quantile: float = 0.95) -> float:
+    """Requests per second that one server takes with that quantile of answers within `limit_s`; 0 where none is.
+
+    Poisson arrivals, first come first served, service times log-normal with mean `service_s` and deviation `spread` of
+    the logarithm. The wait is as in heavy traffic (Kingman, 1961; Pollaczek and Khinchine for its mean): it exceeds t
+    with chance r exp(-t / w), w = service (1 + c^2) / (2 (1 - r)), at a share r of saturation; 1 + c^2 = exp(spread^2).
+    """
+    lone = _service_points(service_s, spread)
+    squared = exp(spread * spread)
+
+    def late_ratio(busy: float) -> float:
+        wait_s = service_s * squared / (2 * (1 - busy))
+        return sum(1.0 if alone > limit_s else busy * exp(-(limit_s - alone) / wait_s) for alone in lone) / len(lone)
+
+    allowed = 1 - quantile
+    if late_ratio(0.0) > allowed:
+        return 0.0
+    low, high = 0.0, _MOST_BUSY_RATIO
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if late_ratio(middle) <= allowed else (low, middle)
+    return low / service_s
+
+
+def batched_capacity_within(batch_s: dict[int, float], limit_s: float) -> float:
+    """Requests per second of a server that computes what waits together, up to the largest batch of `batch_s`.
+
+    `batch_s` is seconds by batch size, for texts of the mean length. While a batch is computed the next gathers, so
+    that a request waits for up to one and is then computed in another: 95 % of answers come within 1.95 batches (a
+    uniform wait). Batches of n carry n / time; the largest whose answers are in time decides, less what a full server
+    must leave free for its queue not to grow.
+    """
+    in_time = [size / seconds for size, seconds in batch_s.items() if _SLOWEST_BATCHES * seconds <= limit_s]
+    alone = capacity_within(batch_s[min(batch_s)], 0.0, limit_s)
+    return max([alone, *(rate * _FULL_BUSY_RATIO for rate in in_time)])
+
+
+def spread_of(p50_ms: float | None, p95_ms: float | None, usual: float) -> float:
+    """The deviation of the logarithm whose quantiles these are, or the usual one where they are not known."""
+    if not p50_ms or not p95_ms or p95_ms <= p50_ms:
+        return usual
+    return log(p95_ms / p50_ms) / NormalDist().inv_cdf(0.95)
+
+
+def _service_points(service_s: float, spread: float) -> list[float]:
+    middle = service_s / sqrt(exp(spread * spread))
+    normal = NormalDist()
+    return [middle * exp(spread * normal.inv_cdf((number + 0.5) / _POINTS)) for number in range(_POINTS)]

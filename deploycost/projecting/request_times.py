@@ -1,0 +1,165 @@
+"""How long a variant's mean request takes on each known chip, given the same request's time where it was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from math import exp, log
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploycost.errors import UserError
+from deploycost.projecting.calibration import (
+    Calibration,
+    calibrated_device,
+    calibration_file,
+    observations_of,
+    read_calibration,
+)
+from deploycost.projecting.hardware import Device, Kind, Place, devices, find_place
+from deploycost.projecting.observations import Setting
+from deploycost.projecting.projection import Projector
+from deploycost.projecting.queue import spread_of
+from deploycost.projecting.variant_work import Request
+from deploycost.records import LoadRecord
+
+# Texts of one task differ in length by about this much, as the deviation of a logarithm, and their times with them.
+USUAL_SPREAD = 0.35
+# What an objective is where no load test says.
+USUAL_SLO_MS = 100.0
+# What the endpoint adds to a text's time in the model: HTTP, JSON and cutting it into tokens.
+ENDPOINT_S = 0.0004
+# Up to the endpoint's own most texts in a batch.
+CARD_BATCHES = (1, 2, 4, 8)
+
+
+class Seen(NamedTuple):
+    """What a load test elsewhere says: where it was, how long a lone request took there, how service times spread.
+
+    `device` is None where that machine is of no known kind.
+    """
+
+    device: Device | None
+    cores: int
+    alone_ms: float | None
+    spread: float
+    capacity_rps: float | None
+    slo_ms: float
+
+
+NOTHING_SEEN = Seen(None, 1, None, USUAL_SPREAD, None, USUAL_SLO_MS)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds per batch by its size, the factor that both ends of a 90 % interval lie away, and the evidence."""
+
+    seconds: dict[int, float]
+    reach: float
+    evidence: str
+
+
+def seen_in(load: LoadRecord | None) -> Seen:
+    """What a load test says; the usual where there is none."""
+    if load is None:
+        return NOTHING_SEEN
+    points = sorted((point for point in load.curve if point.p50_ms), key=lambda point: point.rate_rps)
+    # At the lowest rate that was tried hardly any request waits.
+    lone = points[0] if points else None
+    return Seen(
+        device=known_device(load.environment.gpu_model or load.environment.cpu_model),
+        cores=load.server_cores,
+        alone_ms=(lone.service_p50_ms or lone.p50_ms) if lone else None,
+        spread=spread_of(lone.p50_ms, lone.p95_ms, USUAL_SPREAD) if lone else USUAL_SPREAD,
+        capacity_rps=load.capacity_rps.value,
+        slo_ms=load.slo.p95_ms,
+    )
+
+
+@cache
+def known_device(name: str | None) -> Device | None:
+    """The device of that name: as this machine was calibrated, else as the facts know it, else None."""
+    if not name:
+        return None
+    calibration = _calibration()
+    if calibration is not None and calibration.machine.cpu_model == name:
+        return calibrated_device(calibration)
+    try:
+        return find_place(name).device
+    except UserError:
+        return None
+
+
+@lru_cache(maxsize=100_000)
+def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
+    """The times of a request's batches on one chip, on as many of a CPU's cores as were used where it was measured.
+
+    None where the request's runtime or precision is of no known class.
+    """
+    everywhere = _everywhere(request, device.kind, seen.cores, seen)
+    if everywhere is None:
+        return None
+    rows, like, mean, covariance = everywhere
+    index = [number for name, number in rows if name == device.name]
+    means, variances = mean[index], np.diag(covariance)[index]
+    elsewhere = _setting_seen(request, seen)
+    if elsewhere is not None:
+        # The seen measurement, last of all, corrects the others by what it has in common with them.
+        share = covariance[index, -1] / covariance[-1, -1]
+        means = means + share * (log(_model_s(seen)) - mean[-1])
+        variances = variances - share * covariance[index, -1]
+    projector, first = _projector(), like[index[0]]
+    novelty = projector.novelty(first)
+    deviation = float(np.sqrt(np.maximum(variances, 1e-6)).max())
+    seconds = {like[number].batch: exp(float(value)) for number, value in zip(index, means, strict=True)}
+    return Times(seconds, exp(projector.width(first, novelty) * deviation), projector.told(first, novelty))
+
+
+_Everywhere = tuple[list[tuple[str, int]], list[Setting], NDArray[np.float64], NDArray[np.float64]]
+
+
+@lru_cache(maxsize=1024)
+def _everywhere(request: Request, kind: Kind, cores: int, seen: Seen) -> _Everywhere | None:
+    """A request on every known chip of a kind at once, since most quotes ask for many: names with rows, settings,
+    means and covariance of log times, those of the request where it was seen last."""
+    like: list[Setting] = []
+    for device in devices().values():
+        if device.kind != kind:
+            continue
+        place = Place(device, 1, float(min(cores, device.cores))) if kind == "cpu" else Place(device)
+        batches = (1,) if kind == "cpu" else CARD_BATCHES
+        like += [setting for batch in batches if (setting := request.on(place, batch))]
+    if not like:
+        return None
+    rows = [(each.place.device.name, number) for number, each in enumerate(like)]
+    elsewhere = _setting_seen(request, seen)
+    mean, covariance = _projector().together([*like, elsewhere] if elsewhere else like)
+    return rows, like, mean, covariance
+
+
+def _setting_seen(request: Request, seen: Seen) -> Setting | None:
+    if seen.device is None or seen.device.kind != "cpu" or seen.alone_ms is None:
+        return None
+    return request.on(Place(seen.device, 1, float(min(seen.cores, seen.device.cores))))
+
+
+def _model_s(seen: Seen) -> float:
+    """The time in the model of what was seen at the endpoint."""
+    alone_s = (seen.alone_ms or 0.0) / 1000
+    return max(alone_s - ENDPOINT_S, alone_s / 2)
+
+
+@cache
+def _calibration() -> Calibration | None:
+    try:
+        return read_calibration() if calibration_file().exists() else None
+    except UserError:
+        return None  # of an older format: as if it had not been made
+
+
+@cache
+def _projector() -> Projector:
+    calibration = _calibration()
+    return Projector(own=tuple(observations_of(calibration)) if calibration else ())

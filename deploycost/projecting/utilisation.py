@@ -1,0 +1,203 @@
+"""How far from the speed of light a setting runs, interpolated from evidence that is near to it.
+
+The time of a batch is what the device's peak rates allow plus a fixed cost per layer, times a factor. The logarithm of
+that factor is a Gaussian process (Rasmussen and Williams, 2006): a sum of what is common to a class of runtimes, to a
+device, to both, and to like sizes of work. Near evidence decides where there is some; far from it the mean does, and
+the deviation says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploycost.projecting.observations import Setting
+from deploycost.projecting.work import work_of
+
+Array = NDArray[np.float64]
+# What a layer costs beyond its arithmetic, by how much a runtime fuses: the mean's own parameters.
+LAYER_COSTS = ("fused", "graph", "eager", "cpu")
+COMPONENTS = (
+    "work", "class_work", "device_work", "device", "device_size", "device_class", "device_class_precision_work",
+    "class_precision", "device_precision", "label_work", "source_work", "place_label", "noise",
+)  # fmt: skip
+# Of log ideal time per layer, log tokens in the batch, log tokens of a text, log width; of the ideal time alone; and of
+# a device's rate, rate per byte, rate per watt, kind and cores.
+LENGTHS = (
+    "layer_time", "batch_tokens", "tokens", "hidden", "size", "rate", "rate_per_byte", "rate_per_watt", "is_cpu",
+    "cores",
+)  # fmt: skip
+_USUAL_WATTS = 200.0
+# How far all that was ever measured may lie from the mean together: little, since the mean is arithmetic.
+_LEVEL_DEVIATION = 0.2
+# The most of its peak that anything keeps up.
+_LEAST_OVER_IDEAL = 1.05
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the fit found: seconds per layer, the share of its peak a device keeps up, deviations and length scales."""
+
+    layer_seconds: dict[str, float]
+    peak_ratio: float
+    deviations: dict[str, float]
+    lengths: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Settings as numbers: `work` (n, 4), `device` (n, 5), `ideal_s` (n,) and the codes of their names."""
+
+    work: Array
+    device: Array
+    ideal_s: Array
+    layers: Array
+    layer_costs: list[str]
+    names: dict[str, list[Any]]
+
+
+def ideal_seconds(setting: Setting) -> float:
+    """The least time of a batch: its matrix products at the peak rate, or its weights through the memory."""
+    work = work_of(setting.shape, setting.batch, setting.tokens, setting.precision)
+    place = setting.place
+    return max(work.counted_flops / place.rate(setting.precision), work.weight_bytes / place.bytes_per_s)
+
+
+def _points(settings: Sequence[Setting]) -> _Points:
+    ideal = np.array([ideal_seconds(each) for each in settings])
+    layers = np.array([float(each.shape.layers) for each in settings])
+    return _Points(
+        work=np.log(
+            np.array(
+                [
+                    [second / each.shape.layers, each.batch * each.tokens, each.tokens, each.shape.hidden]
+                    for second, each in zip(ideal, settings, strict=True)
+                ]
+            ).reshape(-1, 4)
+        ),
+        device=np.array([_device_features(each) for each in settings]).reshape(-1, 5),
+        ideal_s=ideal,
+        layers=layers,
+        layer_costs=["cpu" if each.place.device.kind == "cpu" else each.runtime.group for each in settings],
+        names={
+            "class": [each.class_name for each in settings],
+            "device": [each.place.device.family for each in settings],
+            "precision": [each.precision for each in settings],
+            "label": [each.runtime_label for each in settings],
+            "place": [each.place_label for each in settings],
+            # Whoever asks has measured nothing: no two that are unknown are one.
+            "source": [each.source or f"asked {number}" for number, each in enumerate(settings)],
+        },
+    )
+
+
+def _device_features(setting: Setting) -> list[float]:
+    place = setting.place
+    is_cpu = place.device.kind == "cpu"
+    rate = place.rate(setting.precision)
+    watts = (place.device.watts or _USUAL_WATTS) * (place.share if is_cpu else 1)
+    return [
+        float(np.log(rate)),
+        float(np.log(rate / place.bytes_per_s)),
+        float(np.log(rate / watts)),
+        3.0 if is_cpu else 0.0,
+        float(np.log(place.cores or 1)),
+    ]
+
+
+class Utilisation:
+    """Evidence under given parameters: from settings to the logarithm of their seconds per batch."""
+
+    def __init__(self, parameters: Parameters, settings: Sequence[Setting], log_seconds: Sequence[float]) -> None:
+        self._parameters = parameters
+        self._points = _points(settings)
+        self.log_seconds = np.asarray(log_seconds, dtype=float)
+
+    def predict(self, settings: Sequence[Setting]) -> tuple[Array, Array]:
+        """Means and standard deviations of log seconds per batch, as a new measurement would come out."""
+        points = _points(settings)
+        mean, explained, across = self._explained(points)
+        variance = self._own_variance() - np.sum(explained * across, axis=1)
+        return mean, np.sqrt(np.maximum(variance, 1e-6))
+
+    def predict_together(self, settings: Sequence[Setting]) -> tuple[Array, Array]:
+        """Means, and the covariance of what new measurements of all settings would come out at."""
+        points = _points(settings)
+        mean, explained, across = self._explained(points)
+        noise = np.eye(len(mean)) * self._parameters.deviations["noise"] ** 2
+        return mean, self._covariance(points, points) + noise - explained @ across.T
+
+    def _explained(self, points: _Points) -> tuple[Array, Array, Array]:
+        across = self._covariance(points, self._points)
+        explained = across @ self._inverse
+        mean = self._mean(points) + explained @ (self.log_seconds - self._mean(self._points))
+        # Nothing is faster than the speed of light, however far from all evidence.
+        return np.maximum(mean, np.log(points.ideal_s * _LEAST_OVER_IDEAL)), explained, across
+
+    def left_out(self, groups: Sequence[Sequence[int]]) -> tuple[Array, Array]:
+        """Residuals and deviations of every point when its whole group is left out; `groups` part all points.
+
+        From the inverse alone: with K^-1 in blocks, the residuals of block g are (K^-1_gg)^-1 (K^-1 r)_g, and their
+        covariance is (K^-1_gg)^-1.
+        """
+        inverse = self._inverse
+        weighted = inverse @ (self.log_seconds - self._mean(self._points))
+        residuals, deviations = np.empty(len(weighted)), np.empty(len(weighted))
+        for group in groups:
+            index = np.asarray(group)
+            covariance = np.linalg.inv(inverse[np.ix_(index, index)])
+            residuals[index] = covariance @ weighted[index]
+            deviations[index] = np.sqrt(np.maximum(np.diag(covariance), 1e-9))
+        return residuals, deviations
+
+    @cached_property
+    def _inverse(self) -> Array:
+        noise = np.eye(len(self.log_seconds)) * self._parameters.deviations["noise"] ** 2
+        return np.linalg.inv(self._covariance(self._points, self._points) + noise)
+
+    def _own_variance(self) -> float:
+        """Of a setting with itself: every component, a level for all, and the noise of one measurement."""
+        return _LEVEL_DEVIATION**2 + sum(deviation**2 for deviation in self._parameters.deviations.values())
+
+    def _mean(self, points: _Points) -> Array:
+        per_layer = np.array([self._parameters.layer_seconds[cost] for cost in points.layer_costs])
+        return np.log(points.ideal_s / self._parameters.peak_ratio + points.layers * per_layer)
+
+    def _covariance(self, one: _Points, other: _Points) -> Array:
+        lengths, variance = self._parameters.lengths, {k: v**2 for k, v in self._parameters.deviations.items()}
+        work = _likeness(one.work, other.work, [lengths[name] for name in LENGTHS[:4]])
+        size = _likeness(one.work[:, :1], other.work[:, :1], [lengths["size"]])
+        device_like = _likeness(one.device, other.device, [lengths[name] for name in LENGTHS[5:]])
+        same = {name: _same(one.names[name], other.names[name]) for name in one.names}
+        device_class = same["device"] * same["class"]
+        return (
+            _LEVEL_DEVIATION**2
+            + variance["work"] * work
+            + variance["class_work"] * same["class"] * work
+            + variance["device_work"] * device_like * size
+            + same["device"] * (variance["device"] + variance["device_size"] * size)
+            + device_class * variance["device_class"]
+            + device_class * same["precision"] * variance["device_class_precision_work"] * work
+            + same["precision"] * same["class"] * variance["class_precision"]
+            + same["precision"] * same["device"] * variance["device_precision"]
+            + variance["label_work"] * same["label"] * work
+            + variance["source_work"] * same["source"] * work
+            + variance["place_label"] * same["place"] * same["label"]
+        )
+
+
+def _likeness(one: Array, other: Array, lengths: Sequence[float]) -> Array:
+    scaled, others = one / np.asarray(lengths), other / np.asarray(lengths)
+    squared = np.sum(scaled**2, 1)[:, None] + np.sum(others**2, 1)[None, :] - 2 * scaled @ others.T
+    return np.exp(-0.5 * np.maximum(squared, 0))
+
+
+def _same(one: Sequence[Any], other: Sequence[Any]) -> Array:
+    codes = {name: code for code, name in enumerate(dict.fromkeys([*one, *other]))}
+    left, right = np.array([codes[name] for name in one]), np.array([codes[name] for name in other])
+    return (left[:, None] == right[None, :]).astype(float)

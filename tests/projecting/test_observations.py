@@ -1,0 +1,113 @@
+import csv
+
+import pytest
+
+from deploycost.errors import UserError
+from deploycost.projecting.hardware import DATA_FOLDER
+from deploycost.projecting.observations import observe, read_metric, read_setting, shipped_observations
+from deploycost.projecting.runtimes import find_precision, find_runtime
+
+ROW = {
+    "model": "bert-base", "hardware": "T4", "precision": "fp16", "runtime": "TensorRT", "batch_size": "8",
+    "seq_len": "128", "threads": "", "metric": "latency_p95", "unit": "ms", "value": "2",
+}  # fmt: skip
+
+
+def test_every_published_row_is_understood() -> None:
+    with (DATA_FOLDER / "published_inference.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 1359
+    for row in rows:
+        assert observe(row).seconds > 0
+        assert row["source"]
+        assert row["source_date"]
+
+
+def test_rows_that_contradict_their_doubles_are_no_evidence() -> None:
+    """One table of BERT-base fp32 on a V100 is there twice with values twice apart; nothing says which is right."""
+    doubled = [
+        each
+        for each in shipped_observations()
+        if each.setting.place_label == "V100-SXM2-32GB"
+        and each.setting.precision == "fp32"
+        and "XLA" in each.setting.runtime_label
+        and each.setting.shape.layers == 12
+    ]
+    assert len(doubled) < 8
+
+
+def test_all_mistakes_of_a_row_at_once() -> None:
+    wrong = ROW | {"model": "brt", "hardware": "T5", "precision": "fp7", "runtime": "x", "batch_size": "-1"}
+    with pytest.raises(UserError) as told:
+        read_setting(wrong | {"seq_len": "nan"})
+    for part in ("unknown model 'brt'", "unknown hardware 'T5'", "precision 'fp7'", "unknown runtime 'x'"):
+        assert part in str(told.value)
+    assert "batch_size '-1' is no whole number above zero" in str(told.value)
+    assert "seq_len 'nan' is no whole number above zero" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", ""])
+def test_a_value_must_be_a_number_above_zero(value: str) -> None:
+    with pytest.raises(UserError, match="no number above zero"):
+        observe(ROW | {"value": value})
+
+
+def test_metrics_and_units() -> None:
+    assert read_metric({"metric": "latency_p99", "unit": "ms"}) == ("latency_p99", 1.0)
+    assert read_metric({"metric": "latency_mean", "unit": "s"}) == ("latency_mean", 1000.0)
+    assert read_metric({"metric": "throughput", "unit": "FPS"}) == ("throughput", 1.0)
+    for row, told in (
+        ({"metric": "latencyp95"}, "unknown metric 'latencyp95' .*latency_p95"),
+        ({"metric": "throughput", "unit": "ms"}, "unknown unit of a throughput"),
+        ({"metric": "latency_mean", "unit": "seq/s"}, "unknown unit of a latency"),
+    ):
+        with pytest.raises(UserError, match=told):
+            read_metric(row)
+
+
+@pytest.mark.parametrize(
+    ("threads", "runtime", "cores"),
+    [
+        ("", "ONNX Runtime", 40),
+        ("", "OpenVINO 2024.3 benchmark_app, throughput hint", 80),
+        ("all cores", "ONNX Runtime", 80),
+        ("one socket (auto)", "OpenVINO", 40),
+        ("16", "PyTorch", 16),
+        ("16 threads", "PyTorch", 16),
+        ("200", "PyTorch", 80),
+    ],
+)
+def test_cores_that_are_used(threads: str, runtime: str, cores: int) -> None:
+    row = ROW | {"hardware": "Xeon Platinum 8380 x2", "precision": "fp32", "threads": threads, "runtime": runtime}
+    assert read_setting(row).place.cores == cores
+
+
+def test_batches_as_they_are_written() -> None:
+    assert read_setting(ROW | {"batch_size": "1 per stream (streams auto)"}).batch == 1
+    assert read_setting(ROW | {"batch_size": "8.0"}).batch == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "group"),
+    [
+        ("TensorRT demoBERT fused plugins", "tensorrt-plugins", "fused"),
+        ("ONNX Runtime + NVIDIA TensorRT", "onnxruntime-tensorrt", "fused"),
+        ("onnxruntime 1.17", "onnxruntime", "graph"),
+        ("TensorFlow 2.4 XLA (NGC 21.02)", "tensorflow-xla", "graph"),
+        ("PyTorch (NGC 20.12)", "torch", "eager"),
+        ("transformers", "torch", "eager"),
+        ("Intel Extension for PyTorch", "torchscript", "graph"),
+    ],
+)
+def test_runtimes_by_class(name: str, expected: str, group: str) -> None:
+    found = find_runtime(name)
+    assert found is not None
+    assert (found.name, found.group) == (expected, group)
+
+
+def test_precisions() -> None:
+    assert find_precision("fp32 model, bf16 matmul", "accelerator") == "fp16"
+    assert find_precision("tf32", "cpu") == "fp32"
+    assert find_precision("INT8-v2", "gpu") == "int8"
+    assert find_precision("fp7", "gpu") is None

@@ -1,0 +1,83 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from deploycost.errors import UserError
+from deploycost.projecting.projection import Projector
+from deploycost.projecting.table import answer_questions, answers_csv, read_questions
+
+HEADER = "model,hardware,precision,runtime,batch_size,seq_len,threads,metric,unit"
+
+
+def written(folder: Path, *lines: str, header: str = HEADER) -> Path:
+    path = folder / "questions.csv"
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_answers_keep_the_metric_and_the_unit(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "minilm,T4,fp16,ONNX Runtime,8,64,,latency_mean,ms",
+        "minilm,T4,fp16,ONNX Runtime,8,64,,latency_mean,s",
+        "minilm,T4,fp16,ONNX Runtime,8,64,,throughput,seq/s",
+    )
+    answers = answer_questions(Projector(), read_questions(path))
+    ms, s, rate = (each.value for each in answers)
+    assert ms is not None
+    assert s == pytest.approx(ms / 1000)
+    assert rate == pytest.approx(8 / (ms / 1000))
+    for each in answers:
+        assert each.low is not None
+        assert each.value is not None
+        assert each.high is not None
+        assert each.low < each.value < each.high
+    again = list(csv.DictReader(answers_csv(answers).splitlines()))
+    assert again[0]["unit"] == "ms"
+    assert float(again[2]["predicted"]) == pytest.approx(rate, rel=1e-5)
+    assert "T4 with onnxruntime measured" in again[0]["evidence"]
+
+
+def test_a_row_that_is_not_known_hinders_no_other(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "minilm,T5,fp16,ONNX Runtime,8,64,,latency_mean,ms",
+        "minilm,T4,fp16,ONNX Runtime,8,-64,,latency,parsec",
+        "minilm,T4,fp16,ONNX Runtime,8,64,,latency_mean,ms",
+    )
+    one, two, three = answer_questions(Projector(), read_questions(path))
+    assert (one.value, two.value) == (None, None)
+    assert one.evidence.startswith("unknown: unknown hardware 'T5' (did you mean 'T4'?)")
+    assert "measure it" in one.evidence
+    assert "seq_len '-64'" in two.evidence
+    assert "parsec" in two.evidence
+    assert three.value is not None
+    lines = answers_csv([one, two, three]).splitlines()
+    assert len(lines) == 4
+    assert ',,,,"unknown:' in lines[1] or ",,,unknown:" in lines[1] or ',,,"unknown:' in lines[1]
+
+
+def test_all_mistakes_of_a_file_at_once(tmp_path: Path) -> None:
+    path = written(tmp_path, "minilm,T4,1", header="model,hardwares,runtime,batch_size")
+    with pytest.raises(UserError) as told:
+        read_questions(path)
+    for part in (
+        "'hardware' is missing (did you mean 'hardwares'?)",
+        "'seq_len' is missing",
+        "line 2 has 3 cells, not 4",
+    ):
+        assert part in str(told.value)
+
+
+def test_files_that_hold_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no rows"):
+        read_questions(written(tmp_path))
+    with pytest.raises(UserError, match="cannot read"):
+        read_questions(tmp_path / "none.csv")
+
+
+def test_answers_of_earlier_are_replaced(tmp_path: Path) -> None:
+    path = written(tmp_path, "minilm,T4,fp16,ONNX Runtime,8,64,,latency_mean,ms,7", header=HEADER + ",predicted")
+    text = answers_csv(answer_questions(Projector(), read_questions(path)))
+    assert text.splitlines()[0] == HEADER + ",predicted,low90,high90,evidence"
