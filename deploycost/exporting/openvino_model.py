@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deploycost.exporting.calibration import CalibrationSet
+from deploycost.exporting.graph import quiet
 from serving.openvino_engine import import_openvino, kept_silent
 from serving.signature import OUTPUT_NAME
 
@@ -39,28 +40,29 @@ def write_openvino_int8(
     with kept_silent():
         import nncf
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    model = openvino.Core().read_model(source)
-    watched = nncf.Dataset(list(calibration.feeds()))
-    if validation is None:
-        quantised = nncf.quantize(
-            model, watched, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration.texts)
-        )
-    else:
-        advanced = nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=_RANKED_BY)
-        rows = [(feed, label) for feed, label in zip(validation.feeds(), validation.texts.labels, strict=True)]
-        quantised = nncf.quantize_with_accuracy_control(
-            model,
-            calibration_dataset=watched,
-            validation_dataset=nncf.Dataset(rows, lambda row: row[0]),
-            validation_fn=_accuracy,
-            max_drop=max_accuracy_drop,
-            drop_type=nncf.DropType.ABSOLUTE,
-            subset_size=len(calibration.texts),
-            model_type=nncf.ModelType.TRANSFORMER,
-            # Tables of embeddings are looked up, not multiplied; giving one back fails in OpenVINO 2026.4.
-            ignored_scope=nncf.IgnoredScope(types=["Gather"], validate=False),
-            advanced_accuracy_restorer_parameters=advanced,
-        )
+    model, watched = openvino.Core().read_model(source), nncf.Dataset(list(calibration.feeds()))
+    size = len(calibration.texts)
+    kind = nncf.ModelType.TRANSFORMER
+    with quiet():
+        if validation is None:
+            quantised = nncf.quantize(model, watched, model_type=kind, subset_size=size)
+        else:
+            rows = list(zip(validation.feeds(), validation.texts.labels, strict=True))
+            quantised = nncf.quantize_with_accuracy_control(
+                model,
+                calibration_dataset=watched,
+                validation_dataset=nncf.Dataset(rows, lambda row: row[0]),
+                validation_fn=_accuracy,
+                max_drop=max_accuracy_drop,
+                drop_type=nncf.DropType.ABSOLUTE,
+                subset_size=size,
+                model_type=kind,
+                # Tables of embeddings are looked up, not multiplied; giving one back fails in OpenVINO 2026.4.
+                ignored_scope=nncf.IgnoredScope(types=["Gather"], validate=False),
+                advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
+                    ranking_subset_size=_RANKED_BY
+                ),
+            )
     openvino.save_model(quantised, target, compress_to_fp16=False)
 
 

@@ -61,7 +61,7 @@ def test_each_is_built_sealed_and_served(opened: Callable[..., Any], tmp_path: P
         assert bundle.manifest.token_buckets[-1] == 48
 
 
-METHODS = [("distilbert", "adapter"), ("roberta", "prefix"), ("distilbert", "stacked"), ("roberta", "stacked")]
+METHODS = [("distilbert", "adapter"), ("roberta", "prefix"), ("distilbert", "stacked")]
 
 
 @pytest.mark.parametrize(("family", "method"), METHODS)
