@@ -27,7 +27,7 @@ from benchmarks.contenders import CONTENDERS, OURS, Contender, RunningServer, St
 from benchmarks.instruments import Generator, RawLoop, running_generator, running_raw_loop
 from benchmarks.peers_environment import cache_folder, peers_python
 from benchmarks.pressure import NearCapacity, Overload, measure_near_capacity, measure_overload
-from benchmarks.serving_report import Findings, page, show, verdicts
+from benchmarks.serving_report import Findings, by_hand, page, show, verdicts
 from benchmarks.subject import SHAPES, build_bundle, checked_bundle, write_texts, write_torch_model
 from deploycost.benchmarking.cores import plan_cores
 from deploycost.environment import machine_facts, now
@@ -84,7 +84,7 @@ def main() -> int:
         "found": asdict(found),
     }
     if asked.page is not None:
-        asked.page.write_text(page(found, told), encoding="utf-8")
+        asked.page.write_text(page(found, told) + by_hand(asked.page), encoding="utf-8")
     print(json.dumps(told))
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -26,6 +27,8 @@ MOST_GROWTH_RATIO = 0.05
 MOST_RECOVERY_S = 2.0
 MOST_MEMORY_RATIO = 1 / 3
 _TORCH_ARTIFACT = "torch-fp32"
+# A page that is written anew keeps what stands under this heading.
+BY_HAND = "## What to make of it"
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,14 @@ def page(found: Findings, told: dict[str, Any]) -> str:
         "95 % interval (order statistics, from 6 rounds on).",
     )
     return "\n\n".join((*head, *(section.as_markdown() for section in sections(found)))) + "\n"
+
+
+def by_hand(page: Path) -> str:
+    """What was written by hand at the end of an earlier page, from its heading on; nothing where there is none."""
+    if not page.exists():
+        return ""
+    _, heading, text = page.read_text(encoding="utf-8").partition(f"\n{BY_HAND}\n")
+    return heading + text
 
 
 def _rate_verdicts(rounds: ClosedRounds) -> list[Verdict]:

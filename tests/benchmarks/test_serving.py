@@ -86,6 +86,7 @@ def test_one_core_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 @pytest.mark.skipif(not TWO_CORES, reason="needs two cores")
 def test_all_of_it_in_short(served_bundle: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
+    page.write_text("# Old\n\nold\n\n## What to make of it\n\nWritten by hand.\n")
     process = _start(served_bundle, "--page", str(page))
     done, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
@@ -97,6 +98,8 @@ def test_all_of_it_in_short(served_bundle: Path, tmp_path: Path) -> None:
     assert told["found"]["overload"]["goodput_rps"] > 0
     written = page.read_text(encoding="utf-8")
     assert "| rate at 32 connections over the raw loop's |" in written
+    assert written.endswith("\n\n## What to make of it\n\nWritten by hand.\n")
+    assert "Old" not in written
     assert str(tmp_path) not in written + done.splitlines()[-1]
 
 
