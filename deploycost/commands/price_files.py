@@ -37,7 +37,7 @@ def refresh_prices(
     cloud: Annotated[str, Parameter(help="aws, gcp, azure, or several between commas.")],
     region: Annotated[
         tuple[str, ...],
-        Parameter(help="Region to fetch; may be repeated. Default: two of the US and one of the EU."),
+        Parameter(help="Regions to fetch, between commas or one by one. Default: two of the US and one of the EU."),
     ] = (),
     base_url: Annotated[
         str | None, Parameter(help=f"Ask here instead of the cloud, as {_BASE_URL_VARIABLE} says too.")
@@ -60,11 +60,12 @@ def refresh_prices(
         (base_url or os.environ.get(_BASE_URL_VARIABLE) or "").rstrip("/") or None,
         gcp_key or os.environ.get(_GCP_KEY_VARIABLE) or None,
     )
+    regions = [name.strip() for each in region for name in each.split(",")]
     outcomes: list[Refreshed] = []
     try:
         with _progress() as progress:
             for name in cloud.split(","):
-                for outcome in refresh(name.strip(), region, prices_folder(), services, date.today(), progress):
+                for outcome in refresh(name.strip(), regions, prices_folder(), services, date.today(), progress):
                     outcomes.append(outcome)
                     say(_told(outcome))
     except PriceError as error:
