@@ -15,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from deploycost.commands.output import say, show, show_json
+from deploycost.commands.prices import usd_text
 from deploycost.errors import UserError
 from pricing.book import load_book
 from pricing.errors import PriceError
@@ -159,13 +160,15 @@ def _changes_table(changes: Sequence[Change], shown: int) -> Table:
     caption = f"{len(changes)} changes"
     if len(changes) > shown:
         caption = f"the first {shown} of {caption}: --all shows every one"
+    if any(change.kind == "removed" for change in changes):
+        caption += "; removed is what the service no longer lists: its older price stays"
     table = Table(caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("region", "machine", "option", ""):
         table.add_column(title, overflow="fold")
     for title in ("before", "after", "change"):
         table.add_column(title, justify="right", no_wrap=True)
     for change in changes[:shown]:
-        amounts = ("" if usd is None else f"${usd.normalize():f}" for usd in (change.before, change.after))
+        amounts = ("" if usd is None else usd_text(usd) for usd in (change.before, change.after))
         percent = "" if change.percent is None else f"{change.percent:+.1f} %"
         table.add_row(change.region, change.instance_type, change.purchase_option, change.kind, *amounts, percent)
     return table
