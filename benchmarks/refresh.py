@@ -21,7 +21,7 @@ _PLAIN_LINUX = {"operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw
 
 # What a reader of prices runs, in a process of its own so that its peak is its own.
 _CHILD = """
-    import datetime, json, resource, sys, time
+    import datetime, json, sys, time
     from pathlib import Path
     from pricing.book import load_book
     from pricing.offer_rows import read_machines
@@ -34,7 +34,9 @@ _CHILD = """
     with Fetcher(Path(sys.argv[2])) as fetcher:
         fetched = fetch_aws(fetcher, "us-east-1", sys.argv[1], known, read_machines(), datetime.date.today(), {})
     seconds = time.perf_counter() - started
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # The high-water mark of this program alone: `ru_maxrss` would remember the process that started it.
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak_bytes = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
     print(json.dumps([len(fetched.offers), seconds, peak_bytes]))
 """
 

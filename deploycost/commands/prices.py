@@ -102,7 +102,7 @@ class Money:
     def text(self, usd: Decimal) -> str:
         """An amount as it is printed."""
         if self.currency == "USD":
-            return f"${usd.normalize():f}"
+            return usd_text(usd)
         return f"{usd * self.rate:.4f}".rstrip("0").rstrip(".")
 
     def as_json(self, usd: Decimal) -> dict[str, str | float]:
@@ -114,6 +114,11 @@ class Money:
             "currency_per_usd": float(self.rate),
             "price_per_hour": float(usd * self.rate),
         }
+
+
+def usd_text(usd: Decimal) -> str:
+    """USD to a millionth, without zeros at the end: what is upfront of a term does not divide evenly."""
+    return f"${round(usd, 6).normalize():f}"
 
 
 def list_prices(

@@ -69,6 +69,8 @@ def test_another_currency_states_its_rate(capsys: pytest.CaptureFixture[str]) ->
         (("add", "none.csv"), "cannot read prices from none.csv"),
         (("remove", "none"), "no price file 'none' was added"),
         (("refresh", "--cloud", "asure"), "cannot refresh 'asure' (did you mean 'azure'?)"),
+        (("refresh", "--cloud", "azure", "--region", "../x"), "'../x' is not the name of a region"),
+        (("refresh", "--cloud", "azure", "--region", "eastus,"), "'' is not the name of a region"),
         (("refresh", "--cloud", "gcp"), "the GCP catalogue wants an API key: set DEPLOYCOST_GCP_API_KEY"),
     ],
 )
@@ -113,7 +115,7 @@ def test_refresh_tells_what_changed_and_what_failed(
         assert '"usd_per_hour": 0.12' in answer(capsys, "show", "azure-standard_d2s_v5", "--json")
 
         service.on(PATH, page(item(price=0.13)), Answer(status=403))
-        arguments = ("refresh", "--cloud", "azure", "--region", "eastus", "--region", "westus2", "--json")
+        arguments = ("refresh", "--cloud", "azure", "--region", "eastus,westus2", "--json")
         first, second = json.loads(answer(capsys, *arguments, code=1))["refreshed"]
         assert [change["kind"] for change in first["changes"]] == ["changed", "removed"]
         assert first["changes"][0]["usd_per_hour_before"] == 0.12
