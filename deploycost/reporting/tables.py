@@ -14,8 +14,16 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from deploycost.records import LoadRecord, ProfileRecord, TuningRecord, Variant
-from deploycost.reporting import evidence_grids, grids, method_grids, profile_grids, rank_grids, training_grids
+from deploycost.records import LoadRecord, ProfileRecord, SoakRecord, TuningRecord, Variant
+from deploycost.reporting import (
+    evidence_grids,
+    grids,
+    load_grids,
+    method_grids,
+    profile_grids,
+    rank_grids,
+    training_grids,
+)
 from deploycost.reporting.answer import Answer, answer, method_answer
 from deploycost.reporting.grid import Grid
 from deploycost.verdicts import MethodAdvice, MethodFacts, QuoteSheet, Recommendation, Return
@@ -77,6 +85,16 @@ def artifacts_table(variants: Sequence[Variant], width: int = DEFAULT_WIDTH) -> 
 def load_curve_table(load: LoadRecord, width: int = DEFAULT_WIDTH) -> Table:
     """Every probe of one load test, by rate."""
     return draw(grids.load_curve(load), width)
+
+
+def settings_table(load: LoadRecord, width: int = DEFAULT_WIDTH) -> Table:
+    """Server settings that one load test tried."""
+    return draw(load_grids.settings(load), width)
+
+
+def soak_table(records: Sequence[SoakRecord], width: int = DEFAULT_WIDTH) -> Table:
+    """What came of rates that were held."""
+    return draw(load_grids.soaks(records), width)
 
 
 def quotes_table(sheet: QuoteSheet, width: int = DEFAULT_WIDTH, limit: int | None = grids.SHOWN_QUOTES) -> Table:
