@@ -18,16 +18,20 @@ from typing import TYPE_CHECKING
 
 from deploycost.base_model import LocatedModel, locate_model
 from deploycost.dataset import Dataset, load_dataset
-from deploycost.environment import MachineFacts, machine_facts, usable_cores
-from deploycost.errors import DeploycostError, NoAnswer, UserError
+from deploycost.environment import MachineFacts, machine_facts, now, usable_cores
+from deploycost.errors import DeploycostError, LoadTestFailed, NoAnswer, UserError
 from deploycost.experiment import ArtifactName, Experiment, Frozen, MethodName, TrackerName, TrainingSpec
 from deploycost.exporting.artifacts import buildable, standing
 from deploycost.methods import METHODS, decisive_fields
 from deploycost.records import (
+    CurvePoint,
     ExportRecord,
+    LoadFailure,
     LoadRecord,
     ProfileRecord,
     RecordType,
+    ServerSettings,
+    SoakRecord,
     TuningRecord,
     Variant,
     read_record,
@@ -41,7 +45,7 @@ if TYPE_CHECKING:
     from deploycost.benchmarking.loadtest import Client, LoadSubject
 
 # Of the rules by which stages work: raised when a change of ours makes their earlier results stale.
-_TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 4, 2, 1
+_TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 4, 2, 2
 # Enough texts for their lengths to be like the task's; the load test repeats them in a seeded order.
 LOAD_TEXTS = 500
 # A checkpoint and its successor, then the adapter, two bundles and their unfinished copies; a full fine-tune of a large
@@ -246,11 +250,13 @@ def load_test(
 
     Raises:
         UserError: a bundle is damaged.
-        LoadTestFailed: the endpoint or the client failed; earlier records stay as they were.
+        LoadTestFailed: the endpoint or the client failed, of which a `load-failure.json` is kept; earlier records stay
+            as they were, and the other variants are tested before it is told.
     """
-    from deploycost.benchmarking.loadtest import measure
+    from deploycost.benchmarking.loadtest import measure, slo_of
 
-    records = []
+    records: list[LoadRecord] = []
+    failures: list[LoadFailure] = []
     for number, variant in enumerate(chosen, 1):
         path = run.artifact_folder(variant.tuning.slug, variant.export.artifact) / "load.json"
         mark = fingerprint(
@@ -265,12 +271,65 @@ def load_test(
             say(f"{variant.name}: load test {number} of {len(chosen)}")
             subject = _subject(path.with_name("bundle"), variant, bench.texts, mark)
             seed = experiment.training.seed
-            record = measure(subject, experiment.load, bench.machine, seed, say, client=bench.client)
+            points: list[CurvePoint] = []
+            try:
+                record = measure(
+                    subject, experiment.load, bench.machine, seed, say, client=bench.client, keep=points.append
+                )
+            except LoadTestFailed as error:
+                say(f"{variant.name}: {error}")
+                failures.append(
+                    LoadFailure(
+                        fingerprint=mark,
+                        variant=variant.name,
+                        slo=slo_of(experiment.load),
+                        reason=str(error),
+                        curve=tuple(points),
+                        environment=bench.machine,
+                        finished_at=now(),
+                    )
+                )
+                write_text(path.with_name("load-failure.json"), write_record(failures[-1]))
+                continue
             write_text(path, write_record(record))
+            path.with_name("load-failure.json").unlink(missing_ok=True)
         else:
             say(f"{variant.name}: load-tested before, kept")
         records.append(record)
+    if failures:
+        raise LoadTestFailed("; ".join(f"{each.variant}: {each.reason}" for each in failures))
     return records
+
+
+def soak_test(
+    run: Run, experiment: Experiment, variant: Variant, bench: LoadBench, held: tuple[float, str, float], say: Say
+) -> SoakRecord:
+    """Holds a variant at a rate (`held`: requests per second, why that many, seconds) and keeps what came of it.
+
+    The server has the settings that its load test chose, if it chose any.
+
+    Raises:
+        UserError: its bundle is damaged.
+        LoadTestFailed: the endpoint or the client failed; earlier records stay as they were.
+    """
+    from deploycost.benchmarking.soak import Soak, soak
+
+    folder = run.artifact_folder(variant.tuning.slug, variant.export.artifact)
+    subject = _subject(folder / "bundle", variant, bench.texts, "")
+    tested = variant.load.server if variant.load else None
+    settings = tested or ServerSettings(threads=experiment.load.server_threads)
+    rate_rps, reason, duration_s = held
+    record = soak(
+        subject,
+        experiment.load,
+        Soak(rate_rps, reason, duration_s, settings),
+        bench.machine,
+        experiment.training.seed,
+        say,
+        client=bench.client,
+    )
+    write_text(folder / "soak.json", write_record(record))
+    return record
 
 
 def measure_service(name: str, experiment: Experiment, bench: LoadBench, say: Say) -> LoadRecord:

@@ -456,6 +456,45 @@ class LoadRecord(Record):
         return points[-1].p95_ms if points else None
 
 
+class LoadFailure(Record):
+    """A load test that ended without a capacity, why, and the probes until then: `load-failure.json` in its place.
+
+    An earlier `load.json` beside it is as it was.
+    """
+
+    format_version: int = FORMAT_VERSION
+    fingerprint: str
+    variant: str
+    slo: Slo
+    reason: str
+    curve: tuple[CurvePoint, ...]
+    environment: MachineFacts
+    finished_at: str
+
+
+class SoakRecord(Record):
+    """One artifact under a rate for a while: `soak.json` beside its `load.json`.
+
+    `missed_ratios` are the shares of requests that missed each objective, with 95 % intervals that allow for how alike
+    neighbouring requests were. `held` says that none was above what is allowed, `surely` that no interval was.
+    """
+
+    format_version: int = FORMAT_VERSION
+    variant: str
+    slo: Slo
+    rate_rps: float
+    rate_reason: str
+    point: CurvePoint
+    missed_ratios: dict[str, Figure]
+    held: bool
+    surely: bool
+    server: ServerSettings | None
+    dispatch_p99_ms: float | None
+    calibration_drift_ratio: float
+    environment: MachineFacts
+    finished_at: str
+
+
 class Variant(Record):
     """All that is known of one variant; `load` is None until it was load-tested.
 

@@ -50,7 +50,7 @@ def quantile_ranks(samples: int, quantile: float, confidence: float = 0.95) -> t
     return None
 
 
-def wilson_interval(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(hits: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
     """The interval of a proportion given `hits` of `trials` (Wilson, 1927); the whole of 0..1 without trials."""
     if trials == 0:
         return 0.0, 1.0

@@ -11,14 +11,15 @@ from cyclopts import Parameter
 from deploycost import pipeline
 from deploycost.commands.options import LoadFlags, Place, asked, with_flags
 from deploycost.commands.output import say, show, show_json, width
+from deploycost.commands.soak import CourseFlags, hold
 from deploycost.commands.traffic import ServiceFlags, TrafficFlags, client_of, own_texts
 from deploycost.dataset import load_dataset
 from deploycost.environment import machine_facts
 from deploycost.errors import NoAnswer, UserError, unknown_name
 from deploycost.experiment import Experiment
 from deploycost.records import LoadRecord, Variant, write_record
-from deploycost.reporting.tables import load_curve_table
-from deploycost.units import milliseconds, rate
+from deploycost.reporting.tables import load_curve_table, settings_table
+from deploycost.units import rate
 from deploycost.workspace import open_run, write_text
 
 if TYPE_CHECKING:
@@ -34,17 +35,23 @@ def loadtest(
     instance_type: Annotated[
         str | None, Parameter(help="What this machine is rented as (g4dn.xlarge): its record then counts as measured.")
     ] = None,
-    again: Annotated[bool, Parameter(negative="", help="Test anew what was tested before.")] = False,
+    course: CourseFlags | None = None,
     json: Annotated[bool, Parameter(negative="", help="Print one JSON document instead of tables.")] = False,
 ) -> int:
     """Find the capacity of variants, or of any running service: the highest open-loop rate that holds the objective.
 
+    With --verify or --rate, hold a rate for a while instead, and say whether the objective held (exit 1: it did not).
+
     Example: deploycost loadtest lora-r8.onnx-int8 --slo-p95 50
+
+    Example: deploycost loadtest --verify newest --duration 10min
 
     Example: deploycost loadtest --url http://127.0.0.1:9000 --texts mine.csv --name my-service
     """
     place, traffic, service = place or Place(), traffic or TrafficFlags(), service or ServiceFlags()
-    client = client_of(traffic, service)
+    client, course = client_of(traffic, service), course or CourseFlags()
+    if course.holds and service.url is not None:
+        raise UserError("--verify and --rate hold a variant of a run; --url finds the capacity of a service")
     if service.url is not None:
         records = [_of_service(variants, load, traffic, service, client, instance_type)]
     else:
@@ -54,8 +61,10 @@ def loadtest(
         seed, texts = wanted.training.seed, own_texts(traffic)
         sample = pipeline.sample_texts(texts or load_dataset(wanted.dataset, seed).test.texts, seed)
         bench = pipeline.LoadBench(sample, machine_facts(instance_type), client, own_texts=texts is not None)
+        if course.holds:
+            return hold(run, wanted, chosen, bench, course, json=json)
         with run.locked():
-            records = pipeline.load_test(run, run.adopt(wanted), chosen, bench, say, again=again)
+            records = pipeline.load_test(run, run.adopt(wanted), chosen, bench, say, again=course.again)
     for record in records:
         _tell_texts(record)
     if json:
@@ -63,6 +72,7 @@ def loadtest(
         show_json(documents[0] if len(documents) == 1 else {"records": documents})
     else:
         show(*(load_curve_table(record, width()) for record in records))
+        show(*(settings_table(record, width()) for record in records if record.tried))
     _require_a_capacity(records)
     return 0
 
@@ -113,5 +123,4 @@ def _chosen(found: list[Variant], names: tuple[str, ...]) -> list[Variant]:
 
 def _require_a_capacity(records: list[LoadRecord]) -> None:
     if not any(record.capacity_rps.value for record in records):
-        objective = milliseconds(records[0].slo.p95_ms)
-        raise NoAnswer(f"no variant answers 95 % of requests within {objective} at any rate; relax it with --slo-p95")
+        raise NoAnswer(f"no variant keeps {records[0].slo.text} at any rate; relax it with --slo")

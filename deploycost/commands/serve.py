@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,19 +13,28 @@ from cyclopts import Parameter
 from deploycost.commands.options import Place
 from deploycost.commands.output import say
 from deploycost.errors import UserError, unknown_name
+from deploycost.records import LoadRecord, ServerSettings, read_record
 from deploycost.workspace import open_run
+from serving.bundle import BundleError, open_bundle
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Pressure:
-    """How the endpoint shares its work out, and how long a request may wait."""
+    """How the endpoint shares its work out, and how long a request may wait.
 
-    workers: Annotated[int, Parameter(help="Processes that answer; workers x threads should not exceed cores.")] = 1
-    threads: Annotated[int, Parameter(help="Cores that one engine may use.")] = 1
-    max_batch: Annotated[int, Parameter(help="Most texts computed together.")] = 8
+    What is not given is what 'deploycost loadtest --tune' chose for the variant, else the default.
+    """
+
+    workers: Annotated[
+        int | None, Parameter(help="Processes that answer; workers x threads should not exceed cores. Default: 1.")
+    ] = None
+    threads: Annotated[int | None, Parameter(help="Cores that one engine may use. Default: 1.")] = None
+    max_batch: Annotated[int | None, Parameter(help="Most texts computed together. Default: 8.")] = None
+    batch_window_ms: Annotated[
+        float | None, Parameter(help="How long texts that have company wait for more of it. Default: 0.")
+    ] = None
     max_queue: Annotated[int, Parameter(help="Most texts that wait, of all requests together.")] = 512
-    batch_window_ms: Annotated[float, Parameter(help="How long texts that have company wait for more of it.")] = 0.0
     deadline_ms: Annotated[int, Parameter(help="How long a request without X-Deadline-Ms waits for its turn.")] = 1000
 
 
@@ -58,6 +67,7 @@ def serve(
     port: Annotated[int, Parameter(help="Port to listen on; 0 takes a free one.")] = 8000,
     pressure: Pressure | None = None,
     sizes: Sizes | None = None,
+    tuned: Annotated[bool, Parameter(help="Use the settings that 'deploycost loadtest --tune' chose, if any.")] = True,
     doors: Doors | None = None,
 ) -> int:
     """Serve one variant over HTTP until Ctrl-C: POST /predict, the Open Inference Protocol under /v2, GET /healthz,
@@ -73,6 +83,10 @@ def serve(
     if variant not in bundles:
         raise unknown_name("variant", variant, bundles)
     pressure, sizes, doors = pressure or Pressure(), sizes or Sizes(), doors or Doors()
+    chosen = _tuned_settings(bundles[variant].with_name("load.json"), bundles[variant]) if tuned else None
+    if chosen is not None:
+        pressure = _filled(pressure, chosen)
+        say(f"settings of its load test: {chosen.text}; flags override them, --no-tuned leaves them out")
     scheme = "https" if doors.tls_cert else "http"
     say(f"try: curl -s {scheme}://{host}:{port}/predict -d '{{\"text\": \"…\"}}' -H 'content-type: application/json'")
     options = {"--bundle": bundles[variant], "--host": host, "--port": port}
@@ -80,6 +94,23 @@ def serve(
         options |= _flags(group)
     _become([sys.executable, "-m", "serving", *(str(part) for pair in options.items() for part in pair)])
     return 0
+
+
+def _tuned_settings(record_path: Path, bundle: Path) -> ServerSettings | None:
+    """The settings that a load test chose for this very bundle, None where none did."""
+    if not record_path.exists():
+        return None
+    record = read_record(record_path, LoadRecord)
+    try:
+        digest = open_bundle(bundle).digest
+    except BundleError as error:
+        raise UserError(str(error)) from None
+    return record.server if record.tuned and record.bundle_digest == digest else None
+
+
+def _filled(pressure: Pressure, chosen: ServerSettings) -> Pressure:
+    given = {name: value for name in ServerSettings.model_fields if (value := getattr(pressure, name)) is not None}
+    return replace(pressure, **{**chosen.model_dump(), **given})
 
 
 def _flags(options: Pressure | Sizes | Doors) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 ARRIVALS = ("poisson", "constant", "trace")
 PROTOCOLS = ("deploycost", "open-inference", "template")
+# It becomes part of a file's name.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @Parameter(name="*")
@@ -133,6 +136,8 @@ def _require_sense(traffic: TrafficFlags, service: ServiceFlags) -> None:
         mistakes.append("--arrivals trace and --trace FILE go together")
     if service.protocol == "template" and service.template is None:
         mistakes.append("--protocol template needs --template FILE")
+    if service.name is not None and not _NAME.fullmatch(service.name):
+        mistakes.append(f"--name must be letters, digits, '.', '_' and '-', 64 at most, got {service.name!r}")
     if service.url is None:
         given = [f"--{name.replace('_', '-')}" for name in ("name", "pid", "out") if getattr(service, name) is not None]
         given += ["--protocol"] * (service.protocol != "deploycost") + ["--template"] * (service.template is not None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploycost.records import CurvePoint, LoadRecord, Quote, TuningRecord, Variant
-from deploycost.reporting import quote_notes
+from deploycost.reporting import load_grids, quote_notes
 from deploycost.reporting.content import peak_training_bytes, tunings
 from deploycost.reporting.grid import Column, Grid
 from deploycost.reporting.literature import DOLLAR_CAVEAT, SETTING, PublishedMethod, published
@@ -106,9 +106,11 @@ def load_curve(load: LoadRecord) -> Grid:
     capacity, spread = marked(load.capacity_rps), interval(load.capacity_rps)
     verdict = "certified" if load.certificate.certified else "NOT certified"
     notes = (
-        f"Capacity {capacity}{f' ({spread})' if spread else ''} rps within p95 {number(load.slo.p95_ms)} ms and "
+        f"Capacity {capacity}{f' ({spread})' if spread else ''} rps within {load.slo.text} and "
         f"{percent(load.slo.max_error_ratio)} errors; {verdict}.",
+        *load_grids.facts(load),
         f"{UNKNOWN_MARK}: too few samples to name the percentile.",
+        *load_grids.line(load),
     )
     return Grid(f"Load curve of {load.variant}", _CURVE_COLUMNS, rows, notes)
 

@@ -14,12 +14,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from deploycost.records import LoadRecord, ProfileRecord, TuningRecord, Variant
+from deploycost.records import LoadRecord, ProfileRecord, SoakRecord, TuningRecord, Variant
 from deploycost.reporting import (
     artifact_grids,
     evidence_grids,
     grids,
     hour_grids,
+    load_grids,
     method_grids,
     profile_grids,
     rank_grids,
@@ -96,6 +97,16 @@ def fidelity_table(variants: Sequence[Variant], width: int = DEFAULT_WIDTH) -> T
 def load_curve_table(load: LoadRecord, width: int = DEFAULT_WIDTH) -> Table:
     """Every probe of one load test, by rate."""
     return draw(grids.load_curve(load), width)
+
+
+def settings_table(load: LoadRecord, width: int = DEFAULT_WIDTH) -> Table:
+    """Server settings that one load test tried."""
+    return draw(load_grids.settings(load), width)
+
+
+def soak_table(records: Sequence[SoakRecord], width: int = DEFAULT_WIDTH) -> Table:
+    """What came of rates that were held."""
+    return draw(load_grids.soaks(records), width)
 
 
 def quotes_table(sheet: QuoteSheet, width: int = DEFAULT_WIDTH, limit: int | None = grids.SHOWN_QUOTES) -> Table:

@@ -58,6 +58,7 @@ def test_a_host_that_is_not_this_machine_needs_a_word(capsys: pytest.CaptureFixt
         (["--url", "http://127.0.0.1:9"], "give its requests by --texts FILE"),
         (["--url", "http://127.0.0.1:9", "--texts", "none.txt"], "cannot read the texts in none.txt"),
         (["--url", "http://127.0.0.1:9", "--texts", "texts.txt", "lora.onnx-int8"], "name no variants"),
+        (["--url", "http://127.0.0.1:9", "--name", "../mine"], "--name must be letters, digits"),
         (["--url", "http://127.0.0.1:9", "--pid", "999999999"], "there is no process 999999999"),
         (["--url", "http://127.0.0.1:9", "--protocol", "template"], "needs --template FILE"),
         (["--url", "http://127.0.0.1:9", "--template", "none.yaml"], "cannot read the template none.yaml"),
