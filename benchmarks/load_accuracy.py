@@ -42,7 +42,7 @@ TEXTS = [f"word{number} of a text that is as short as a headline" for number in 
 MOST_RATIO, MOST_MS = 0.05, 1.0
 STALL_AFTER_S, STALL_S, STALL_RATE_RPS = 2.0, 1.0, 200.0
 ENOUGH_RPS, MOST_DISPATCH_MS = 2000.0, 5.0
-OFFERED_RPS = (1000, 2000, 3000, 4000, 6000, 8000)
+OFFERED_RPS = (1000, 2000, 4000, 6000, 8000, 10_000)
 OFFERED_S = 3.0
 # Served less than this share of what was offered: beyond what the client, or the server that does nothing, can do.
 LEAST_OFFERED_RATIO = 0.98

@@ -142,7 +142,7 @@ def _crew_prober(options: argparse.Namespace) -> Prober:
         command = f"python -m loadtests --join {host} --port {port}"
         _say({"event": "waiting", "command": command, "workers": options.expect_workers})
     _wait_for(runner, own, options.workers + options.expect_workers, bool(options.expect_workers))
-    crew = Crew(runner)
+    crew = Crew(runner, dead=lambda: sum(worker.poll() is not None for worker in own))
     runner.start(1, spawn_rate=1)
 
     def probe(command: dict[str, Any]) -> str:

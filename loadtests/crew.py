@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -37,10 +38,13 @@ class OnePerWorker(UsersDispatcher):
 
 
 class Crew:
-    """The workers that are connected to a master, as those who do probes."""
+    """The workers that are connected to a master, as those who do probes.
 
-    def __init__(self, runner: MasterRunner) -> None:
-        self._runner = runner
+    `dead` counts those that are known to have died, by whoever started them: Locust itself needs seconds to notice.
+    """
+
+    def __init__(self, runner: MasterRunner, dead: Callable[[], int] = lambda: 0) -> None:
+        self._runner, self._dead = runner, dead
         self._numbers = count(1)
         self._told: Queue[dict[str, Any]] = Queue()
         self._interrupted = ""
@@ -84,8 +88,8 @@ class Crew:
     def _collect(self, number: int, workers: list[str], deadline_s: float) -> list[ProbeResult]:
         parts: dict[str, ProbeResult] = {}
         lost: set[str] = set()
-        stopped = False
-        while len(parts) + len(lost) < len(workers):
+        stopped, dead_before, dead = False, self._dead(), 0
+        while len(parts) + max(len(lost), dead) < len(workers):
             try:
                 told = self._told.get(timeout=POLL_S)
             except Empty:
@@ -97,7 +101,8 @@ class Crew:
                 parts[told["worker"]] = read_result(told["result"])
             alive = self._workers() if time.monotonic() < deadline_s else []
             lost |= {worker for worker in workers if worker not in parts and worker not in alive}
-            reason = "a worker of the load generator died" if lost else self._interrupted
+            dead = self._dead() - dead_before
+            reason = "a worker of the load generator died" if lost or dead else self._interrupted
             reason = reason or next((part.gave_up for part in parts.values() if part.gave_up), "")
             if reason and not stopped:
                 stopped = True

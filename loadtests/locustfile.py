@@ -114,7 +114,7 @@ def join_crew(runner: WorkerRunner) -> None:
         job.share.announce = announce if job.share.parts > 1 else None
         under_way.clear()
         under_way[number] = job
-        jobs.put(job)
+        _give(job)
 
     def open_window(msg: Message, **_: object) -> None:
         if job := under_way.get(msg.data["number"]):
@@ -144,9 +144,16 @@ def _end_with(parent: int) -> None:
 
 def _begin(environment: Environment) -> None:
     try:
-        jobs.put(_asked(environment))
+        _give(_asked(environment))
     except ValueError as error:
         _finish(environment, None, str(error))
+
+
+def _give(job: Job) -> None:
+    """Have the user of this process do a job, and none that was left undone when a test was stopped."""
+    while not jobs.empty():
+        jobs.get_nowait()
+    jobs.put(job)
 
 
 def _lead(environment: Environment, crew: Crew) -> None:

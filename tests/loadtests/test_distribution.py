@@ -60,7 +60,7 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def test_workers_of_our_own_share_a_probe_and_one_that_dies_is_told(start_server: StartServer) -> None:
+def test_workers_of_our_own_share_a_probe(start_server: StartServer) -> None:
     url = start_server("--service-ms", "2", "--servers", "8")
     with driver("--workers", "2") as process:
         assert json.loads(told(process)) == {"event": "ready"}
@@ -75,16 +75,6 @@ def test_workers_of_our_own_share_a_probe_and_one_that_dies_is_told(start_server
         ask(process, url, mode="closed", concurrency=3, warmup_s=0.2, duration_s=0.5)
         assert read_result(told(process)).achieved_rps > 100
 
-        ask(process, url, rate_rps=50, warmup_s=0.2, duration_s=60)
-        time.sleep(1.5)
-        worker = psutil.Process(process.pid).children()[0]
-        worker.kill()
-        start = time.monotonic()
-        result = read_result(told(process))
-        assert time.monotonic() - start < 20
-        assert (result.workers, result.lost_workers) == (2, 1)
-        assert result.gave_up == "1 of 2 workers of the load generator died"
-        assert result.planned == 3000
         ask(process, url, rate_rps=0)
         assert "rate_rps must be above 0" in json.loads(told(process))["error"]
 
@@ -136,7 +126,7 @@ def test_plain_locust_with_a_master_whose_worker_is_killed(start_server: StartSe
     with subprocess.Popen([*master, *options, "--result", str(path)], stderr=subprocess.PIPE, text=True) as leader:
         workers = [subprocess.Popen(worker, **quiet) for _ in range(2)]  # type: ignore[call-overload]
         try:
-            time.sleep(5)
+            time.sleep(4)
             workers[0].kill()
             _, said = leader.communicate(timeout=40)
         finally:
