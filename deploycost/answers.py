@@ -148,7 +148,7 @@ def crossing(variants: Sequence[Variant], question: QuoteSpec, sheet: QuoteSheet
         UserError: a name means no row with a price.
     """
     request = request_for(question, variants)
-    return crossovers(sheet, variants, alternatives_for(question, request), capacity_on, request, names)
+    return crossovers(sheet, variants, alternatives_for(question, request), capacity_on, names)
 
 
 def kept_quote(run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_ms: float) -> QuoteSheet:
