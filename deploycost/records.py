@@ -368,14 +368,14 @@ class Quote(Record):
     """One variant on one machine or service. It pins the price row it used.
 
     `measured_capacity_rps` is what `capacity_rps` rests on: the same where it was measured on this very machine.
-        `replicas` are the most at once, `replicas_by_hour` those of each hour of the week from Monday 0 h where the traffic
-        has a shape, `fleet_hours` the machine-hours billed in a month. `parts` are the machines by how they are bought;
-        where in several ways, `usd_per_hour` is what an hour costs on the mean. `usd_per_request` is what a request costs
-        beside the hours: egress, the power that load adds to a machine of one's own, all of an API's price. A service or an
-        API is paid by the request: its `usd_per_hour` is that of one instance at work, 0 where there is none.
-        `training_monthly_usd` is the share of making the variant that is in the bill. `pareto` says whether no other quote
-        of the sheet is at least as good in cost, p95 latency and accuracy and better in one; None where one of them is not
-        known, or where it cannot be deployed.
+    `replicas` are the most at once, `replicas_by_hour` those of each hour of the week from Monday 0 h where the traffic
+    has a shape, `fleet_hours` the machine-hours billed in a month. `parts` are the machines by how they are bought;
+    where in several ways, `usd_per_hour` is what an hour costs on the mean. `usd_per_request` is what a request costs
+    beside the hours: egress, the power that load adds to a machine of one's own, all of an API's price. A service or an
+    API is paid by the request: its `usd_per_hour` is that of one instance at work, 0 where there is none.
+    `training_monthly_usd` is the share of making the variant that is in the bill. `pareto` says whether no other quote
+    of the sheet is at least as good in cost, p95 latency and accuracy and better in one; None where one of them is not
+    known, or where it cannot be deployed.
     """
 
     variant: str
