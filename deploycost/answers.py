@@ -21,10 +21,10 @@ from deploycost.environment import now
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import Experiment, QuoteSpec
 from deploycost.market import alternatives_for, policy_for, request_for, site_finder, traffic_for
-from deploycost.pipeline import variants_of
 from deploycost.projecting.cores import capacity_on
 from deploycost.projecting.evidence import with_records
 from deploycost.records import LoadRecord, ProfileRecord, TuningRecord, Variant, read_record, write_record
+from deploycost.variants import variants_of
 from deploycost.verdicts import Crossover, QuoteSheet, Recommendation, Return
 from deploycost.workspace import Run, fingerprint, write_text
 from pricing.errors import PriceError

@@ -137,6 +137,15 @@ def _hourly_fleet(quote: Quote, sheet: QuoteSheet) -> tuple[Working, ...]:
     )
 
 
+def _beside(quote: Quote, sheet: QuoteSheet) -> str:
+    """What is in the bill beside the hours of machines."""
+    requests, policy = sheet.traffic.requests_per_month, sheet.policy
+    training = f" + {usd(quote.training_monthly_usd)} of training" if quote.training_monthly_usd else ""
+    each = f" + {requests:,} x {usd(quote.usd_per_request)}" if quote.usd_per_request else ""
+    disk = ", and the disks" if policy.storage_gib else ""
+    return f"{training}{each}{disk}"
+
+
 def _prices(quote: Quote, sheet: QuoteSheet) -> tuple[Working, ...]:
     hourly, price = usd(quote.usd_per_hour), quote.usd_per_million
     count = UNKNOWN if quote.replicas is None else f"{quote.replicas:,}"
@@ -145,11 +154,14 @@ def _prices(quote: Quote, sheet: QuoteSheet) -> tuple[Working, ...]:
         Working(
             "monthly bill",
             *(
-                ("machine-hours x USD per hour", f"{number(quote.fleet_hours, 5)} x {hourly}")
+                (
+                    "machine-hours x USD per hour, and what is beside",
+                    f"{number(quote.fleet_hours, 5)} x {hourly}{_beside(quote, sheet)}",
+                )
                 if _is_hourly(quote, sheet)
                 else (
                     "machines x USD per hour x hours per month",
-                    f"{count} x {hourly} x {sheet.policy.hours_per_month}",
+                    f"{count} x {hourly} x {sheet.policy.hours_per_month}{_beside(quote, sheet)}",
                 )
             ),
             price_text(quote.monthly_usd),
