@@ -33,7 +33,7 @@ from deploycost.records import (
     write_record,
 )
 from deploycost.units import MIB
-from deploycost.variants import variants_of as variants_of
+from deploycost.variants import variants_of  # noqa: F401 - callers find it here too
 from deploycost.workspace import Run, fingerprint, require_space, write_text
 from serving.bundle import BundleError, open_bundle
 
