@@ -96,8 +96,6 @@ def _discount(row: Row, file_name: str) -> Discount:
     return Discount(
         machines=row.name("machines").lower(),
         ratio=Decimal(match[1]) / 100 if match else Decimal(0),
-        purchase_option=cast(PurchaseOption, row.choice("purchase_option", PURCHASE_OPTIONS))
-        if option
-        else "on-demand",
+        purchase_option=cast(PurchaseOption, option),
         source=row.text("source") or file_name,
     )

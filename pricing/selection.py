@@ -10,6 +10,8 @@ from pricing.errors import PriceError, nearest_names
 EVERYTHING = "all"
 # Where a price list is usually quoted. Clouds that are not here are not asked for a region.
 DEFAULT_REGIONS = {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}
+# What people call the clouds after their companies.
+_COMPANIES = {"amazon": "aws", "google": "gcp", "microsoft": "azure"}
 # More names than this in one error line help nobody.
 _NAMES_TOLD = 30
 # Of an offer's names, the first three say the cloud; the others may mean a machine of several clouds.
@@ -77,12 +79,22 @@ def _named(book: PriceBook, name: str) -> Sequence[Offer]:
         raise PriceError(f"{name!r} is on several clouds: say {choices}")
     if not short:
         clouds = sorted({offer.cloud for offer in book.offers})
-        hint = nearest_names(name, {each for offer in book.offers for each in offer.names})
         raise PriceError(
-            f"unknown cloud, machine family or instance type {name!r}{hint}; "
+            f"unknown cloud, machine family or instance type {name!r}{_hint(book, wanted)}; "
             f"clouds: {', '.join(clouds)}; or {EVERYTHING}"
         )
     return short
+
+
+def _hint(book: PriceBook, wanted: str) -> str:
+    """What may have been meant: a cloud by its company's name, the machines with an accelerator, or a near name."""
+    if cloud := nearest_names(wanted, _COMPANIES):
+        company = cloud.split("'")[1]
+        return f" (did you mean {_COMPANIES[company]!r}?)"
+    families = {offer.family for offer in book.offers if (offer.accelerator_name or "").lower() == wanted}
+    if families:
+        return f" (an accelerator, of {_listed(families)})"
+    return nearest_names(wanted, {each for offer in book.offers for each in offer.names})
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -36,6 +36,15 @@ from deploycost.study_record import CellMeasurement, TrainingConditions
 from deploycost.units import MIB
 from pricing.book import Offer
 
+
+@pytest.fixture(autouse=True, scope="session")
+def _shipped_prices_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test meets the price files of whoever runs it, in this process or in those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEPLOYCOST_PRICES_DIR", str(tmp_path_factory.mktemp("prices")))
+        yield
+
+
 WHEN = "2026-01-02T03:04:05+00:00"
 MACHINE = MachineFacts(
     cpu_model="Test CPU", cpu_cores=2, memory_bytes=8 * 1024**3, platform="Linux x86_64", python="3.11", packages={}

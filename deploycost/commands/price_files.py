@@ -15,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from deploycost.commands.output import say, show, show_json
+from deploycost.commands.prices import usd_text
 from deploycost.errors import UserError
 from pricing.book import load_book
 from pricing.errors import PriceError
@@ -37,7 +38,7 @@ def refresh_prices(
     cloud: Annotated[str, Parameter(help="aws, gcp, azure, or several between commas.")],
     region: Annotated[
         tuple[str, ...],
-        Parameter(help="Region to fetch; may be repeated. Default: two of the US and one of the EU."),
+        Parameter(help="Regions to fetch, between commas or one by one. Default: two of the US and one of the EU."),
     ] = (),
     base_url: Annotated[
         str | None, Parameter(help=f"Ask here instead of the cloud, as {_BASE_URL_VARIABLE} says too.")
@@ -60,11 +61,12 @@ def refresh_prices(
         (base_url or os.environ.get(_BASE_URL_VARIABLE) or "").rstrip("/") or None,
         gcp_key or os.environ.get(_GCP_KEY_VARIABLE) or None,
     )
+    regions = [name.strip() for each in region for name in each.split(",")]
     outcomes: list[Refreshed] = []
     try:
         with _progress() as progress:
             for name in cloud.split(","):
-                for outcome in refresh(name.strip(), region, prices_folder(), services, date.today(), progress):
+                for outcome in refresh(name.strip(), regions, prices_folder(), services, date.today(), progress):
                     outcomes.append(outcome)
                     say(_told(outcome))
     except PriceError as error:
@@ -98,9 +100,8 @@ def add_prices(
         show_json({"added": asdict(added)})
         return 0
     what = f"{added.discounts} discounts" if added.discounts else f"{added.offers} prices"
-    say(
-        f"{added.name}: {what} {'replaced' if added.replaced else 'added'}; 'deploycost prices remove {added.name}' ends"
-    )
+    done = "replaced" if added.replaced else "added"
+    say(f"{added.name}: {what} {done}; 'deploycost prices remove {added.name}' takes them out")
     return 0
 
 
@@ -159,13 +160,15 @@ def _changes_table(changes: Sequence[Change], shown: int) -> Table:
     caption = f"{len(changes)} changes"
     if len(changes) > shown:
         caption = f"the first {shown} of {caption}: --all shows every one"
+    if any(change.kind == "removed" for change in changes):
+        caption += "; removed is what the service no longer lists: its older price stays"
     table = Table(caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("region", "machine", "option", ""):
         table.add_column(title, overflow="fold")
     for title in ("before", "after", "change"):
         table.add_column(title, justify="right", no_wrap=True)
     for change in changes[:shown]:
-        amounts = ("" if usd is None else f"${usd.normalize():f}" for usd in (change.before, change.after))
+        amounts = ("" if usd is None else usd_text(usd) for usd in (change.before, change.after))
         percent = "" if change.percent is None else f"{change.percent:+.1f} %"
         table.add_row(change.region, change.instance_type, change.purchase_option, change.kind, *amounts, percent)
     return table

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from decimal import Decimal
+from math import isfinite
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -32,17 +33,26 @@ _MAX_AGE_DAYS = 365
 class FilterFlags:
     """Which machines to show."""
 
-    min_vcpus: Annotated[Decimal | None, Parameter(help="With at least so many vCPUs.")] = None
-    max_vcpus: Annotated[Decimal | None, Parameter(help="With at most so many vCPUs.")] = None
-    min_memory: Annotated[Decimal | None, Parameter(help="With at least so many GiB of memory.")] = None
-    max_memory: Annotated[Decimal | None, Parameter(help="With at most so many GiB of memory.")] = None
+    min_vcpus: Annotated[float | None, Parameter(help="With at least so many vCPUs.")] = None
+    max_vcpus: Annotated[float | None, Parameter(help="With at most so many vCPUs.")] = None
+    min_memory: Annotated[float | None, Parameter(help="With at least so many GiB of memory.")] = None
+    max_memory: Annotated[float | None, Parameter(help="With at most so many GiB of memory.")] = None
     accelerator: Annotated[str | None, Parameter(help="With this accelerator (T4); any; or none.")] = None
-    max_price: Annotated[Decimal | None, Parameter(help="For at most so many USD per hour.")] = None
+    max_price: Annotated[float | None, Parameter(help="For at most so many USD per hour.")] = None
 
     def as_filters(self) -> Filters:
-        """The limits, as prices know them."""
+        """The limits, as prices know them.
+
+        Raises:
+            UserError: a limit is not a number above zero.
+        """
         return Filters(
-            self.min_vcpus, self.max_vcpus, self.min_memory, self.max_memory, self.accelerator, self.max_price
+            min_vcpus=_limit("--min-vcpus", self.min_vcpus),
+            max_vcpus=_limit("--max-vcpus", self.max_vcpus),
+            min_memory_gib=_limit("--min-memory", self.min_memory),
+            max_memory_gib=_limit("--max-memory", self.max_memory),
+            accelerator=self.accelerator,
+            max_usd_per_hour=_limit("--max-price", self.max_price),
         )
 
 
@@ -52,7 +62,7 @@ class CurrencyFlags:
     """Which money to show prices in, at whose rate."""
 
     currency: Annotated[str, Parameter(help="Show prices in this currency, at the rate of --rate.")] = "USD"
-    rate: Annotated[Decimal | None, Parameter(help="What one USD is worth in --currency, as you say.")] = None
+    rate: Annotated[float | None, Parameter(help="What one USD is worth in --currency, as you say.")] = None
 
     def as_money(self) -> Money:
         """The money to print in.
@@ -65,17 +75,11 @@ class CurrencyFlags:
             raise UserError(f"--currency {self.currency!r} is not a currency: expected a code such as EUR")
         if code == "USD":
             if self.rate not in (None, 1):
-                raise UserError(
-                    f"--rate {self.rate} needs the currency that it is of: say --currency EUR, for instance"
-                )
+                raise UserError(f"--rate {self.rate} needs its currency: say --currency EUR, for instance")
             return Money("USD", Decimal(1))
         if self.rate is None:
-            raise UserError(
-                f"--currency {code} needs the rate: say what one USD is worth with --rate 0.92, for instance"
-            )
-        if not self.rate.is_finite() or self.rate <= 0:
-            raise UserError(f"--rate {self.rate} is not a number above zero")
-        return Money(code, self.rate)
+            raise UserError(f"--currency {code} needs its rate: say what one USD is worth, as in --rate 0.92")
+        return Money(code, _number("--rate", self.rate))
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Money:
     def text(self, usd: Decimal) -> str:
         """An amount as it is printed."""
         if self.currency == "USD":
-            return f"${usd.normalize():f}"
+            return usd_text(usd)
         return f"{usd * self.rate:.4f}".rstrip("0").rstrip(".")
 
     def as_json(self, usd: Decimal) -> dict[str, str | float]:
@@ -110,6 +114,11 @@ class Money:
             "currency_per_usd": float(self.rate),
             "price_per_hour": float(usd * self.rate),
         }
+
+
+def usd_text(usd: Decimal) -> str:
+    """USD to a millionth, without zeros at the end: what is upfront of a term does not divide evenly."""
+    return f"${round(usd, 6).normalize():f}"
 
 
 def list_prices(
@@ -225,6 +234,17 @@ def check_prices(
         unknown.add_row(gap.cloud, gap.what, _named(gap.families))
     show(table, unknown)
     return 1 if stale else 0
+
+
+def _limit(flag: str, value: float | None) -> Decimal | None:
+    return None if value is None else _number(flag, value)
+
+
+def _number(flag: str, value: float) -> Decimal:
+    """The figure that was typed, exactly: of a float, the shortest text that means it."""
+    if not isfinite(value) or value <= 0:
+        raise UserError(f"{flag} {value:g} is not a number above zero")
+    return Decimal(repr(value))
 
 
 def _named(families: Sequence[str]) -> str:

@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from urllib.parse import urljoin
 
 from pricing.errors import PriceError
 from pricing.offer import WHOLE_HOURS, Offer, PurchaseOption
 from pricing.offer_rows import Machines
 from pricing.refreshing.fetch import Fetcher
-from pricing.refreshing.fetched import Fetched, Known, money, required, shape_changed
+from pricing.refreshing.fetched import Fetched, Known, as_kind, money, required, shape_changed
 
 BASE_URL = "https://pricing.us-east-1.amazonaws.com"
 _INDEX_PATH = "/offers/v1.0/aws/index.json"
@@ -46,11 +46,11 @@ def regions_of_aws(fetcher: Fetcher, base_url: str) -> dict[str, str]:
         PriceError: the service cannot be reached, or changed its shape.
     """
     index = fetcher.json(base_url + _INDEX_PATH)
-    regions = fetcher.json(base_url + required(index, "offers.AmazonEC2.currentRegionIndexUrl", "the offer index"))
-    listed = required(regions, "regions", "the region index")
+    path = required(index, "offers.AmazonEC2.currentRegionIndexUrl", "the offer index", str)
+    regions = required(fetcher.json(urljoin(base_url, path)), "regions", "the region index", dict)
     return {
-        region: base_url + required(entry, "currentVersionUrl", f"the region index at {region}")
-        for region, entry in listed.items()
+        region: urljoin(base_url, required(entry, "currentVersionUrl", f"the region index at {region}", str))
+        for region, entry in regions.items()
     }
 
 
@@ -90,11 +90,11 @@ def _read_offer_file(chunks: Iterable[bytes], region: str, families: set[str]) -
 
     machines: dict[str, _Machine] = {}
     products, on_demand, reserved = ijson.sendable_list(), ijson.sendable_list(), ijson.sendable_list()
-    parsers = (
+    parsers = [
         ijson.kvitems_coro(products, "products"),
         ijson.kvitems_coro(on_demand, "terms.OnDemand"),
         ijson.kvitems_coro(reserved, "terms.Reserved"),
-    )
+    ]
     try:
         for chunk in chunks:
             for parser in parsers:
@@ -122,43 +122,44 @@ def _read_offer_file(chunks: Iterable[bytes], region: str, families: set[str]) -
     return machines
 
 
-def _machine(sku: str, product: Mapping[str, Any], region: str, families: set[str]) -> _Machine | None:
+def _machine(sku: str, product: object, region: str, families: set[str]) -> _Machine | None:
     """The machine that a product is, if it is plain Linux of a wanted family in the region itself."""
-    attributes = required(product, "attributes", f"product {sku}")
+    attributes = required(product, "attributes", f"product {sku}", dict)
     instance_type = attributes.get("instanceType")
-    if instance_type is None or f"aws-{instance_type.split('.')[0]}" not in families:
+    if not isinstance(instance_type, str) or f"aws-{instance_type.split('.')[0]}" not in families:
         return None
     where = f"product {sku} ({instance_type})"
-    if any(required(attributes, name, where) != value for name, value in _PLAIN_LINUX.items()):
+    if any(required(attributes, name, where, str) != value for name, value in _PLAIN_LINUX.items()):
         return None
-    if required(attributes, "regionCode", where) != region:
+    if required(attributes, "regionCode", where, str) != region:
         return None
-    memory = _MEMORY.fullmatch(required(attributes, "memory", where))
+    memory = _MEMORY.fullmatch(required(attributes, "memory", where, str))
     if memory is None:
         raise shape_changed(f"memory {attributes['memory']!r} of {where} is not in GiB")
     return _Machine(
         instance_type=instance_type,
-        vcpus=money(required(attributes, "vcpu", where), where),
+        vcpus=money(required(attributes, "vcpu", where, str), where),
         memory_gib=money(memory[1].replace(",", ""), where),
         accelerators=money(attributes.get("gpu", 0), where),
     )
 
 
-def _note_on_demand(machine: _Machine, sku: str, terms: Mapping[str, Any]) -> None:
-    for term in terms.values():
-        hourly, _ = _prices(term, f"the on-demand term of {sku} ({machine.instance_type})")
+def _note_on_demand(machine: _Machine, sku: str, terms: object) -> None:
+    where = f"the on-demand term of {sku} ({machine.instance_type})"
+    for term in as_kind(terms, dict, where).values():
+        hourly, _ = _prices(term, where)
         if hourly:
             machine.usd_per_hour["on-demand"] = hourly
 
 
-def _note_reserved(machine: _Machine, sku: str, terms: Mapping[str, Any]) -> None:
+def _note_reserved(machine: _Machine, sku: str, terms: object) -> None:
     where = f"a reserved term of {sku} ({machine.instance_type})"
     best: dict[PurchaseOption, int] = {}
-    for term in terms.values():
-        attributes = required(term, "termAttributes", where)
-        option = _TERMS.get(required(attributes, "LeaseContractLength", where))
-        upfront = required(attributes, "PurchaseOption", where)
-        if option is None or upfront not in _UPFRONT or required(attributes, "OfferingClass", where) != "standard":
+    for term in as_kind(terms, dict, where).values():
+        attributes = required(term, "termAttributes", where, dict)
+        option = _TERMS.get(required(attributes, "LeaseContractLength", where, str))
+        upfront = required(attributes, "PurchaseOption", where, str)
+        if option is None or upfront not in _UPFRONT or required(attributes, "OfferingClass", where, str) != "standard":
             continue
         rank = _UPFRONT.index(upfront)
         if rank < best.get(option, len(_UPFRONT)):
@@ -166,11 +167,11 @@ def _note_reserved(machine: _Machine, sku: str, terms: Mapping[str, Any]) -> Non
             machine.usd_per_hour[option], machine.upfront_usd[option] = _prices(term, where)
 
 
-def _prices(term: Mapping[str, Any], where: str) -> tuple[Decimal, Decimal]:
+def _prices(term: object, where: str) -> tuple[Decimal, Decimal]:
     """USD per hour and USD upfront of a term."""
     hourly = upfront = Decimal(0)
-    for dimension in required(term, "priceDimensions", where).values():
-        usd = money(required(dimension, "pricePerUnit.USD", where), where)
+    for dimension in required(term, "priceDimensions", where, dict).values():
+        usd = money(required(dimension, "pricePerUnit.USD", where, object), where)
         if dimension.get("unit") == "Quantity":
             upfront = usd
         else:

@@ -47,12 +47,12 @@ def fetch_aws_spot(
     asked: dict[str, Any] = {
         "ProductDescriptions": [_LINUX],
         "StartTime": datetime.datetime.now(datetime.UTC),
-        "InstanceTypes": sorted(known.by_type),
     }
     try:
         for page in client.get_paginator("describe_spot_price_history").paginate(**asked):
-            for entry in required(page, "SpotPriceHistory", f"the spot prices of {region}"):
-                _note_lowest(lowest, entry, region)
+            for entry in required(page, "SpotPriceHistory", f"the spot prices of {region}", list):
+                if entry.get("InstanceType") in known.by_type:
+                    _note_lowest(lowest, entry, region)
     except (BotoCoreError, ClientError) as error:
         reason = " ".join(str(error).split())
         raise PriceError(f"cannot read the spot prices of {region}: {reason}; nothing was changed") from None
@@ -61,8 +61,8 @@ def fetch_aws_spot(
 
 def _note_lowest(lowest: dict[str, Mapping[str, Any]], entry: Mapping[str, Any], region: str) -> None:
     where = f"the spot prices of {region}"
-    instance_type = required(entry, "InstanceType", where)
-    price = money(required(entry, "SpotPrice", where), where)
+    instance_type = required(entry, "InstanceType", where, str)
+    price = money(required(entry, "SpotPrice", where, str), where)
     other = lowest.get(instance_type)
     if price and (other is None or price < Decimal(other["SpotPrice"])):
         lowest[instance_type] = entry
@@ -77,7 +77,7 @@ def _offer(entry: Mapping[str, Any], template: Offer, region: str, machines: Mac
         usd_per_hour=Decimal(entry["SpotPrice"]),
         source=f"AWS EC2 DescribeSpotPriceHistory in {region}",
         as_of=today,
-        note=f"lowest availability zone: {required(entry, 'AvailabilityZone', f'the spot prices of {region}')}",
+        note=f"lowest availability zone: {entry.get('AvailabilityZone', 'not said')}",
         billing_granularity_s=billing.granularity_s,
         billing_minimum_s=billing.minimum_s,
         term_upfront_usd=Decimal(0),

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 from urllib.parse import urlsplit
 
 from pricing.errors import PriceError
 from pricing.offer import TERM_HOURS, WHOLE_HOURS, Offer, PurchaseOption
 from pricing.offer_rows import Machines
 from pricing.refreshing.fetch import Fetcher
-from pricing.refreshing.fetched import Fetched, Known, money, no_such_region, required, shape_changed
+from pricing.refreshing.fetched import Fetched, Known, as_kind, money, no_such_region, required, shape_changed
 
 BASE_URL = "https://prices.azure.com"
 _PATH = "/api/retail/prices"
@@ -64,36 +63,37 @@ def fetch_azure(
     return Fetched(tuple(offers[key] for key in sorted(offers)), tuple(sorted(left_out)))
 
 
-def _items(fetcher: Fetcher, region: str, base_url: str) -> Iterator[Mapping[str, Any]]:
+def _items(fetcher: Fetcher, region: str, base_url: str) -> Iterator[object]:
     """All price items of a region's machines, page after page."""
     where = f"the Azure prices of {region}"
     query = f"serviceName eq 'Virtual Machines' and armRegionName eq '{region}'"
     page = fetcher.json(base_url + _PATH, {"currencyCode": "USD", "$filter": query})
     for _ in range(_MOST_PAGES):
-        yield from required(page, "Items", where)
-        following = page.get("NextPageLink")
-        if not following:
+        yield from required(page, "Items", where, list)
+        if not page.get("NextPageLink"):
             return
+        following = required(page, "NextPageLink", where, str)
         if urlsplit(following).netloc != urlsplit(base_url).netloc:
             raise PriceError(f"{where} go on at another host ({urlsplit(following).netloc}); nothing was changed")
         page = fetcher.json(following)
     raise shape_changed(f"{where} have more than {_MOST_PAGES} pages")
 
 
-def _price(item: Mapping[str, Any]) -> tuple[str, PurchaseOption, Decimal] | None:
+def _price(item: object) -> tuple[str, PurchaseOption, Decimal] | None:
     """Instance type, purchase option and USD per hour of an item; None where it is not a plain Linux machine."""
+    item = as_kind(item, dict, "an Azure price")
     where = f"the Azure price of {item.get('meterName', 'a meter')}"
-    product, sku = required(item, "productName", where), required(item, "skuName", where)
-    kind, instance_type = required(item, "type", where), required(item, "armSkuName", where)
+    product, sku = required(item, "productName", where, str), required(item, "skuName", where, str)
+    kind, instance_type = required(item, "type", where, str), required(item, "armSkuName", where, str)
     if not instance_type or any(word in product for word in _NOT_LINUX) or any(word in sku for word in _NOT_ON_DEMAND):
         return None
-    if required(item, "currencyCode", where) != "USD" or required(item, "unitOfMeasure", where) != "1 Hour":
+    if required(item, "currencyCode", where, str) != "USD" or required(item, "unitOfMeasure", where, str) != "1 Hour":
         return None
-    usd = money(required(item, "retailPrice", where), where)
+    usd = money(required(item, "retailPrice", where, object), where)
     if not usd:
         return None
     if kind == "Reservation":
-        option = _RESERVED.get(required(item, "reservationTerm", where))
+        option = _RESERVED.get(required(item, "reservationTerm", where, str))
         return (instance_type, option, (usd / TERM_HOURS[option]).quantize(_CENTS)) if option else None
     if kind != "Consumption":
         return None

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import TypeVar
 
 from pricing.errors import PriceError, nearest_names
 from pricing.grid import load_grid
 from pricing.offer import Offer
 from pricing.table import positive_number
 
-__all__ = ["Fetched", "Known", "money", "no_such_region", "required", "shape_changed"]
+T = TypeVar("T")
+_KINDS: dict[type, str] = {dict: "object", list: "list", str: "text"}
+
+__all__ = ["Fetched", "Known", "as_kind", "money", "no_such_region", "required", "shape_changed"]
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,28 @@ class Known:
         return next((offer for offer in self.by_type.values() if offer.family == family), None)
 
 
-def required(record: Mapping[str, Any], path: str, where: str) -> Any:  # noqa: ANN401 - a part of any JSON document
-    """The part of a record at a dotted path.
+def required(record: object, path: str, where: str, kind: type[T]) -> T:
+    """The part of a record at a dotted path, which must be of this kind.
 
     Raises:
-        PriceError: it is not there: the service changed its shape.
+        PriceError: it is not there, or another thing: the service changed its shape.
     """
-    part: Any = record
+    part = record
     for name in path.split("."):
         if not isinstance(part, Mapping) or name not in part:
             raise shape_changed(f"{path!r} is missing in {where}")
         part = part[name]
+    return as_kind(part, kind, f"{path!r} in {where}")
+
+
+def as_kind(part: object, kind: type[T], what: str) -> T:
+    """The part itself, which must be of this kind.
+
+    Raises:
+        PriceError: it is another thing: the service changed its shape.
+    """
+    if not isinstance(part, kind):
+        raise shape_changed(f"{what} is no {_KINDS.get(kind, kind.__name__)}")
     return part
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 from pricing.offer import WHOLE_HOURS, Offer, PurchaseOption
 from pricing.offer_rows import Machines
@@ -61,9 +60,10 @@ def fetch_gcp_parts(fetcher: Fetcher, regions: Sequence[str], base_url: str) -> 
     """
     found: dict[str, Parts] = {region: {} for region in regions}
     for sku in _skus(fetcher, base_url):
-        for region in required(sku, "serviceRegions", "a SKU of the catalogue"):
-            if region in found:
-                _note(found[region], sku)
+        there = required(sku, "serviceRegions", "a SKU of the catalogue", list)
+        for region, usd in found.items():
+            if region in there:
+                _note(usd, sku)
     return found
 
 
@@ -77,7 +77,9 @@ def gcp_machines(region: str, usd: Parts, known: Known, machines: Machines, toda
         raise no_such_region("gcp", region)
     offers, left_out = [], set()
     for template in known.by_type.values():
-        totals = {option: _total(template, option, usd) for option in _OPTIONS.values()}
+        totals: dict[PurchaseOption, Decimal | None] = {
+            option: _total(template, option, usd) for option in _OPTIONS.values()
+        }
         if not any(totals.values()):
             left_out.add(template.instance_type)
         offers += [
@@ -88,43 +90,42 @@ def gcp_machines(region: str, usd: Parts, known: Known, machines: Machines, toda
     return Fetched(tuple(sorted(offers, key=lambda offer: offer.identity)), tuple(sorted(left_out)))
 
 
-def _skus(fetcher: Fetcher, base_url: str) -> Iterator[Mapping[str, Any]]:
+def _skus(fetcher: Fetcher, base_url: str) -> Iterator[object]:
     """All SKUs of the catalogue, page after page."""
     where = "the GCP catalogue"
     asked = {"pageSize": _PAGE_SIZE, "currencyCode": "USD"}
     for _ in range(_MOST_PAGES):
         page = fetcher.json(base_url + _PATH, asked)
-        yield from required(page, "skus", where)
-        token = page.get("nextPageToken")
-        if not token:
+        yield from required(page, "skus", where, list)
+        if not page.get("nextPageToken"):
             return
-        asked = {**asked, "pageToken": token}
+        asked = {**asked, "pageToken": required(page, "nextPageToken", where, str)}
     raise shape_changed(f"{where} has more than {_MOST_PAGES} pages")
 
 
-def _note(usd: Parts, sku: Mapping[str, Any]) -> None:
+def _note(usd: Parts, sku: object) -> None:
     """Notes what a SKU prices, if it is a core, memory or an accelerator of a machine."""
-    description = required(sku, "description", "a SKU of the catalogue")
+    description = required(sku, "description", "a SKU of the catalogue", str)
     where = f"the SKU {description!r}"
-    option = _OPTIONS.get(required(sku, "category.usageType", where))
-    if option is None or required(sku, "category.resourceFamily", where) != "Compute":
+    option = _OPTIONS.get(required(sku, "category.usageType", where, str))
+    if option is None or required(sku, "category.resourceFamily", where, str) != "Compute":
         return
     part = _part_of(description)
     if part is None:
         return
-    pricing = required(sku, "pricingInfo", where)
+    pricing = required(sku, "pricingInfo", where, list)
     if not pricing:
         raise shape_changed(f"'pricingInfo' is empty in {where}")
-    expression = required(pricing[0], "pricingExpression", where)
+    expression = required(pricing[0], "pricingExpression", where, dict)
     series, kind = part
     unit = _UNITS.get(kind, _HOUR)
     if expression.get("usageUnit", unit) != unit:
         raise shape_changed(f"{where} is priced by {expression['usageUnit']!r}, not by {unit!r}")
-    tiers = required(expression, "tieredRates", where)
+    tiers = required(expression, "tieredRates", where, list)
     if not tiers:
         raise shape_changed(f"'tieredRates' is empty in {where}")
-    price = required(tiers[-1], "unitPrice", where)
-    units, nanos = required(price, "units", where), required(price, "nanos", where)
+    price = required(tiers[-1], "unitPrice", where, dict)
+    units, nanos = required(price, "units", where, object), required(price, "nanos", where, object)
     value = money(units, where) + money(nanos, where) * _NANO
     if value:
         usd[series, kind, option] = value

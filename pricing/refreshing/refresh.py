@@ -6,6 +6,7 @@ import csv
 import datetime
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +24,7 @@ from pricing.refreshing.aws_spot import fetch_aws_spot, has_aws_credentials
 from pricing.refreshing.changes import Change, changes_between
 from pricing.refreshing.fetch import Fetcher, Progress
 from pricing.refreshing.fetched import Fetched, Known
+from pricing.table import DATA_FOLDER
 
 # Where rows are fetched for unless told: two regions of the US and one of the EU, as the shipped rows have them.
 REGIONS = {
@@ -31,6 +33,7 @@ REGIONS = {
     "azure": ("eastus", "westus2", "westeurope"),
 }
 _SPOT_FILE = "aws-spot"
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
 
 __all__ = ["REGIONS", "Refreshed", "Services", "refresh"]
 
@@ -84,6 +87,9 @@ def refresh(
             "the GCP catalogue wants an API key: set DEPLOYCOST_GCP_API_KEY (a key of any project with the Cloud "
             "Billing API enabled)"
         )
+    for region in regions:
+        if not _REGION.fullmatch(region):
+            raise PriceError(f"{region!r} is not the name of a region: expected one such as {REGIONS[cloud][0]}")
     headers = {"X-Goog-Api-Key": services.gcp_key} if cloud == "gcp" and services.gcp_key else None
     with Fetcher(
         folder / "cache", progress, headers=headers, retries=services.retries, backoff_s=services.backoff_s
@@ -97,7 +103,8 @@ class _Refresh:
 
     def __init__(self, folder: Path, fetcher: Fetcher, services: Services, today: datetime.date) -> None:
         self._folder, self._fetcher, self._services, self._today = folder, fetcher, services, today
-        self._before = load_book().offers
+        # Only what was shipped says of what make machines are; a user's rows may be of other ones by the same name.
+        self._before = load_book(DATA_FOLDER).offers
         self._machines = read_machines()
 
     def aws(self, regions: Sequence[str]) -> Iterator[Refreshed]:
@@ -182,11 +189,7 @@ class _Refresh:
 
     def _write(self, path: Path, offers: Sequence[Offer]) -> None:
         """Puts rows in place once they were read back: a file that cannot be read would stop every quote."""
-        staged = self._folder / "cache" / f"{path.name}.staged"
-        write_atomically(staged, _as_csv(offers))
-        read_offers(staged, self._machines)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staged.replace(path)
+        write_atomically(path, _as_csv(offers), lambda written: read_offers(written, self._machines))
 
     def _path(self, what: str, region: str) -> Path:
         return self._folder / REFRESHED / f"{what}.{region}.csv"

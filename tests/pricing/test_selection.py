@@ -25,6 +25,9 @@ from pricing.table import DATA_FOLDER
         ("lambda", 25),
         ("aws-g4dn,gcp-g2", 15),
         ("aws-g4dn, aws", 171),
+        ("all", 473),
+        ("aws,all", 473),
+        ("AWS-C7I,c7a.xlarge", 5),
     ],
 )
 def test_what_a_name_means(book: PriceBook, cloud: str, count: int) -> None:
@@ -58,12 +61,26 @@ def test_spot_where_a_price_is_known(book: PriceBook) -> None:
     [
         ({"cloud": "aws-g4dm"}, "unknown cloud, machine family or instance type 'aws-g4dm' (did you mean 'aws-g4dn'"),
         ({"cloud": "aws,g4dn.xlrge"}, "'g4dn.xlrge' (did you mean 'g4dn.xlarge'"),
+        ({"cloud": "googel"}, "'googel' (did you mean 'gcp'?)"),
+        ({"cloud": "amazon"}, "'amazon' (did you mean 'aws'?)"),
+        ({"cloud": "L4"}, "'L4' (an accelerator, of aws-g6, aws-g6f, aws-gr6, gcp-g2)"),
+        ({"cloud": "azure-dsv"}, "'azure-dsv' (did you mean 'azure-dsv"),
+        ({"cloud": "standard_d2sv5"}, "(did you mean 'standard_d2s_v5'"),
+        ({"cloud": ""}, "empty name in --cloud ''"),
         ({"cloud": "a100"}, "'a100' is on several clouds: say lambda-a100 or vast-a100"),
         ({"cloud": "aws,,gcp"}, "empty name in --cloud 'aws,,gcp'"),
         ({"region": "us-est-1"}, "unknown region 'us-est-1' (did you mean 'us-east-1'"),
         (
             {"cloud": "c7i", "region": "eu-west-1"},
             "'c7i' in eu-west-1; there is one in us-east-1: choose with --region",
+        ),
+        (
+            {"cloud": "c7i", "purchase_option": "reserved-1y"},
+            "no reserved-1y price is known for 'c7i'; known for it: on-demand",
+        ),
+        (
+            {"purchase_option": "reserved"},
+            "(did you mean 'reserved-3y' or 'reserved-1y'?); known: on-demand, spot, reserved-1y",
         ),
         ({"cloud": "azure-ndh200v5"}, "in eastus; there is one in westus2"),
         ({"cloud": "c7i", "purchase_option": "spot"}, "no spot price is known for 'c7i'; known for it: on-demand"),

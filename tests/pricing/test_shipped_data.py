@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from pricing.book import Offer, PriceBook
+from pricing.book import TERM_HOURS, Offer, PriceBook
 from pricing.llm import load_llm_apis
 from pricing.table import DATA_FOLDER
 
@@ -55,6 +55,45 @@ def test_the_families_that_quotes_promise_are_there(book: PriceBook, family: str
 @pytest.mark.parametrize(("cloud", "regions"), [("aws", 5), ("gcp", 3), ("azure", 3)])
 def test_the_large_clouds_have_several_regions(book: PriceBook, cloud: str, regions: int) -> None:
     assert len({offer.region for offer in book.offers if offer.cloud == cloud}) == regions
+
+
+def test_two_regions_of_the_us_and_one_of_the_eu(book: PriceBook) -> None:
+    regions: dict[str, set[str]] = defaultdict(set)
+    for offer in book.offers:
+        regions[offer.cloud].add(offer.region)
+    assert regions["aws"] == {"us-east-1", "us-east-2", "us-west-2", "eu-west-1", "eu-central-1"}
+    assert regions["gcp"] == {"us-central1", "us-east4", "europe-west4"}
+    assert regions["azure"] == {"eastus", "westus2", "westeurope"}
+
+
+def test_how_time_is_billed_is_known_of_every_row(book: PriceBook) -> None:
+    """From the table of billing, not from the whole hours that stand in where nobody said."""
+    seen = Counter((offer.cloud, offer.billing_granularity_s, offer.billing_minimum_s) for offer in book.offers)
+    assert seen == {
+        ("aws", 1, 60): 410, ("azure", 60, 60): 367, ("gcp", 1, 60): 1004, ("lambda", 60, 60): 25,
+        ("runpod", 1, 1): 4, ("vast", 1, 1): 43,
+    }  # fmt: skip
+
+
+def test_every_line_of_billing_is_dated_sourced_and_of_use(book: PriceBook) -> None:
+    with (DATA_FOLDER / "billing.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 16
+    clouds = {offer.cloud for offer in book.offers}
+    for row in rows:
+        assert row["cloud"] in clouds
+        assert row["source"].startswith("https://")
+        if row["purchase_option"] in TERM_HOURS:
+            # The minimum of a commitment is its term, in seconds.
+            assert int(row["minimum_s"]) == TERM_HOURS[row["purchase_option"]] * 3600
+            assert row["granularity_s"] == "3600"
+        else:
+            assert 1 <= int(row["granularity_s"]) <= int(row["minimum_s"]) <= 60
+
+
+def test_nothing_is_reserved_because_no_dated_source_was_found(book: PriceBook) -> None:
+    assert not [offer for offer in book.offers if offer.purchase_option in TERM_HOURS]
+    assert all(offer.term_upfront_usd == 0 for offer in book.offers)
 
 
 def test_spot_is_below_on_demand(book: PriceBook) -> None:

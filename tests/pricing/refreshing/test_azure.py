@@ -16,7 +16,8 @@ def item(name: str = "Standard_D2s_v5", price: float = 0.1, **changes: Any) -> d
     fields: dict[str, Any] = {
         "currencyCode": "USD", "retailPrice": price, "unitPrice": price, "armRegionName": "eastus",
         "effectiveStartDate": "2026-01-01T00:00:00Z", "meterName": "D2s v5",
-        "productName": "Virtual Machines Dsv5 Series", "skuName": "D2s v5", "serviceName": "Virtual Machines", "unitOfMeasure": "1 Hour", "type": "Consumption",
+        "productName": "Virtual Machines Dsv5 Series", "skuName": "D2s v5",
+        "serviceName": "Virtual Machines", "unitOfMeasure": "1 Hour", "type": "Consumption",
         "armSkuName": name,
     }  # fmt: skip
     return fields | changes
