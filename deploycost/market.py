@@ -112,10 +112,11 @@ def request_for(question: QuoteSpec, variants: Sequence[Variant]) -> ApiRequest:
     Raises:
         UserError: the template cannot be read, or has no place for the text.
     """
-    mean_tokens = variants[0].tuning.mean_tokens if variants else 0.0
+    tunings = [each.tuning for each in variants if isinstance(each, Variant)]
+    mean_tokens = tunings[0].mean_tokens if tunings else 0.0
     template_tokens: float = PROMPT_TEMPLATE_TOKENS
     if question.prompt_template is not None:
-        labels = variants[0].tuning.label_names if variants else ()
+        labels = tunings[0].label_names if tunings else ()
         template_tokens = _template_tokens(Path(question.prompt_template), labels)
     return classification_request(mean_tokens, template_tokens, question.output_tokens)
 

@@ -62,6 +62,8 @@ class ServiceRow:
         load = _measured(self.variant)
         if load is None:
             return f"unknown: not load-tested; run 'deploycost loadtest {self.variant.name}'"
+        if load.memory_bytes is None:
+            return "unknown: the load test saw no process to weigh, so the size of an instance is not known"
         size = _size(self.rate, load)
         there = self.capacity_on(self.variant, service_offer(self.rate, size.vcpus, size.memory_mib))
         duration = _duration_ms(load, there.capacity_rps)

@@ -15,7 +15,7 @@ from deploycost.costing.fleet import MILLION
 from deploycost.costing.hourly import HourlyFleet, Purchase, plan_hours
 from deploycost.costing.ranking import usd_per_answer
 from deploycost.costing.returns import one_off_usd
-from deploycost.records import Figure, FleetPart, LoadRecord, Quote, UsdPerMillion, Variant, weakest
+from deploycost.records import Figure, FleetPart, LoadRecord, Quote, Scores, UsdPerMillion, Variant, weakest
 from deploycost.stats import wilson_interval
 from deploycost.units import GIB, SECONDS_PER_HOUR, bytes_text
 from deploycost.verdicts import Capacity, Policy, Traffic
@@ -138,7 +138,7 @@ class MachineRow:
 
 def training_monthly_usd(variant: Variant, usd_per_hour: Decimal, policy: Policy) -> float:
     """The share of a month in what making the variant cost once; nothing unless a horizon was given."""
-    if policy.horizon_months is None:
+    if policy.horizon_months is None or not isinstance(variant, Variant):
         return 0.0
     return (one_off_usd(variant, usd_per_hour).value or 0.0) / policy.horizon_months
 
@@ -154,9 +154,10 @@ def falling(rate: Figure, price: Callable[[float], Fraction]) -> Figure:
 
 def accuracy_of(variant: Variant) -> Figure:
     """The accuracy of the artifact with Wilson's interval; unknown where it was not scored."""
-    scores = variant.export.scores
-    if scores.accuracy is None:
-        return Figure(value=None, basis="measured")
+    # A service that runs elsewhere was never judged; texts without labels and numbers have no share of right answers.
+    scores = variant.export.scores if isinstance(variant, Variant) else None
+    if not isinstance(scores, Scores):
+        return Figure(value=None, basis="assumed")
     low, high = wilson_interval(round(scores.accuracy * scores.rows), scores.rows)
     return Figure(value=scores.accuracy, low=low, high=high, basis="measured")
 
@@ -177,7 +178,7 @@ def per_correct(planned: Figure, accuracy: Figure) -> Figure:
 
 def needed_bytes(capacity: Capacity) -> int | None:
     """Memory that the servers of a machine take at their peak, and the system; None until load-tested."""
-    if capacity.load is None or capacity.server_copies is None:
+    if capacity.load is None or capacity.server_copies is None or capacity.load.memory_bytes is None:
         return None
     return capacity.server_copies * capacity.load.memory_bytes.peak + OS_RESERVE_BYTES
 
@@ -186,7 +187,8 @@ def memory_fit(capacity: Capacity, offer: Offer) -> tuple[bool | None, str]:
     """Whether the servers fit the machine's memory, and the reckoning."""
     needed = needed_bytes(capacity)
     if capacity.load is None or needed is None:
-        return None, "unknown until load-tested"
+        told = capacity.load is not None and capacity.server_copies is not None
+        return None, "unknown: the load test saw no process to weigh" if told else "unknown until load-tested"
     there, copies = float(offer.memory_gib) * GIB, capacity.server_copies
     servers = "1 server" if copies == 1 else f"{copies} servers"
     reason = (
