@@ -135,8 +135,9 @@ def _price(run: Run, variants: Sequence[Variant], question: QuoteSpec, slo_p95_m
         traffic_for(question), policy_for(question), slo_p95_ms, wanted.bounds, wanted.sort, wanted.shown, request
     )
     sheet = quote(variants, alternatives, capacity_on, site_finder(alternatives.machines), asked)
-    # A sheet of some of the rows is kept too, but no report takes it for the whole.
-    mark = () if wanted == Wanted() else (wanted,)
+    # A sheet of some of the rows, or in another order, is kept too, but no report takes it for the whole.
+    is_whole = replace(wanted, shown=None) == Wanted() and not (sheet.left_out or sheet.unknown)
+    mark = () if is_whole else (wanted,)
     write_text(_sheet_path(run, variants, question, slo_p95_ms, *mark), write_record(sheet))
     return sheet
 
