@@ -21,7 +21,6 @@ from deploycost.environment import now
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import Experiment, QuoteSpec
 from deploycost.market import alternatives_for, policy_for, request_for, site_finder, traffic_for
-from deploycost.pipeline import variants_of
 from deploycost.projecting.cores import capacity_on
 from deploycost.projecting.evidence import services_in, with_records
 from deploycost.records import (
@@ -34,6 +33,7 @@ from deploycost.records import (
     read_record,
     write_record,
 )
+from deploycost.variants import variants_of
 from deploycost.verdicts import Crossover, QuoteSheet, Recommendation, Return
 from deploycost.workspace import Run, fingerprint, write_text
 from pricing.errors import PriceError
@@ -157,8 +157,9 @@ def _price(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_m
         traffic_for(question), policy_for(question), slo_p95_ms, wanted.bounds, wanted.sort, wanted.shown, request
     )
     sheet = quote(variants, alternatives, capacity_on, site_finder(alternatives.machines), asked)
-    # A sheet of some of the rows is kept too, but no report takes it for the whole.
-    mark = () if wanted == Wanted() else (wanted,)
+    # A sheet of some of the rows, or in another order, is kept too, but no report takes it for the whole.
+    is_whole = replace(wanted, shown=None) == Wanted() and not (sheet.left_out or sheet.unknown)
+    mark = () if is_whole else (wanted,)
     write_text(_sheet_path(run, variants, question, slo_p95_ms, *mark), write_record(sheet))
     return sheet
 
@@ -170,7 +171,7 @@ def crossing(variants: Sequence[Subject], question: QuoteSpec, sheet: QuoteSheet
         UserError: a name means no row with a price.
     """
     request = request_for(question, variants)
-    return crossovers(sheet, variants, alternatives_for(question, request), capacity_on, request, names)
+    return crossovers(sheet, variants, alternatives_for(question, request), capacity_on, names)
 
 
 def kept_quote(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_ms: float) -> QuoteSheet:

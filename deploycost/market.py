@@ -112,11 +112,11 @@ def request_for(question: QuoteSpec, variants: Sequence[Subject]) -> ApiRequest:
     Raises:
         UserError: the template cannot be read, or has no place for the text.
     """
-    known = next((each for each in variants if isinstance(each, Variant)), None)
-    mean_tokens = known.tuning.mean_tokens if known else _sent_tokens(variants)
+    tunings = [each.tuning for each in variants if isinstance(each, Variant)]
+    mean_tokens = tunings[0].mean_tokens if tunings else _sent_tokens(variants)
     template_tokens: float = PROMPT_TEMPLATE_TOKENS
     if question.prompt_template is not None:
-        labels = known.tuning.label_names if known else ()
+        labels = tunings[0].label_names if tunings else ()
         template_tokens = _template_tokens(Path(question.prompt_template), labels)
     return classification_request(mean_tokens, template_tokens, question.output_tokens)
 

@@ -38,6 +38,7 @@ from deploycost.records import (
     write_record,
 )
 from deploycost.units import MIB
+from deploycost.variants import variants_of  # noqa: F401 - callers find it here too
 from deploycost.workspace import Run, fingerprint, require_space, write_text
 from serving.bundle import BundleError, open_bundle
 
@@ -220,25 +221,6 @@ def finished(path: Path, kind: type[RecordType], mark: str) -> RecordType | None
     except UserError:
         return None  # damaged or of another format: as good as not done
     return record if getattr(record, "fingerprint", None) == mark else None
-
-
-def variants_of(run: Run) -> list[Variant]:
-    """All finished variants of a run, each with its load record if it has one.
-
-    Raises:
-        UserError: a record is damaged.
-    """
-    found = []
-    for path in run.record_paths("export.json"):
-        tuning_path = path.parents[1] / "tuning.json"
-        if not tuning_path.exists():
-            continue  # being tuned anew
-        export = read_record(path, ExportRecord)
-        load = read_record(path.with_name("load.json"), LoadRecord) if path.with_name("load.json").exists() else None
-        if load is not None and load.bundle_digest != export.bundle_digest:
-            load = None  # of an earlier bundle
-        found.append(Variant(tuning=read_record(tuning_path, TuningRecord), export=export, load=load))
-    return found
 
 
 def load_test(

@@ -533,11 +533,16 @@ class UsdPerMillion(Record):
 
 
 class FleetPart(Record):
-    """The machines of a quote that are bought alike: the most at once, their billed hours a month, their price row."""
+    """The machines of a quote that are bought alike: the most at once, their billed hours a month, their price row.
+
+    Time is billed in whole `granularity_s`, and at least `minimum_s` each time a machine starts.
+    """
 
     part: Literal["base", "peak"]
     purchase_option: str
     usd_per_hour: Usd
+    granularity_s: int
+    minimum_s: int
     replicas: int
     hours_per_month: float
     price_source: str
@@ -549,11 +554,13 @@ class Quote(Record):
 
     `measured_capacity_rps` is what `capacity_rps` rests on: the same where it was measured on this very machine.
     `replicas` are the most at once, `replicas_by_hour` those of each hour of the week from Monday 0 h where the traffic
-    has a shape, `fleet_hours` the machine-hours billed in a month. `parts` are given where machines are bought in
-    several ways; `usd_per_hour` is then what an hour costs on the mean. A service or an API is paid by the request: its
-    `usd_per_hour` is that of one instance at work, 0 where there is none. `training_monthly_usd` is the share of making
-    the variant that is in the bill. `pareto` says whether no other quote of the sheet is at least as good in cost, p95
-    latency and accuracy and better in one; None where one of them is not known, or where it cannot be deployed.
+    has a shape, `fleet_hours` the machine-hours billed in a month. `parts` are the machines by how they are bought;
+    where in several ways, `usd_per_hour` is what an hour costs on the mean. `usd_per_request` is what a request costs
+    beside the hours: egress, the power that load adds to a machine of one's own, all of an API's price. A service or an
+    API is paid by the request: its `usd_per_hour` is that of one instance at work, 0 where there is none.
+    `training_monthly_usd` is the share of making the variant that is in the bill. `pareto` says whether no other quote
+    of the sheet is at least as good in cost, p95 latency and accuracy and better in one; None where one of them is not
+    known, or where it cannot be deployed.
     """
 
     variant: str
@@ -572,6 +579,7 @@ class Quote(Record):
     fleet_hours: float | None = None
     parts: tuple[FleetPart, ...] = ()
     usd_per_million: UsdPerMillion
+    usd_per_request: Usd = Decimal(0)
     monthly_usd: Figure
     training_monthly_usd: float | None = None
     p95_ms: Figure

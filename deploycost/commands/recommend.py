@@ -11,7 +11,16 @@ from cyclopts import Parameter
 
 from deploycost import advice, answers
 from deploycost.commands.methods import field_value, usual_or_none
-from deploycost.commands.options import BuildFlags, Place, PriceFlags, asked, asked_field, flag_name
+from deploycost.commands.options import (
+    BuildFlags,
+    Place,
+    PriceFlags,
+    SloFlags,
+    asked,
+    asked_field,
+    flag_name,
+    refuse_two_peaks,
+)
 from deploycost.commands.output import show, show_json, warn, width
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import EMBEDDED_MODEL, Experiment, make_experiment
@@ -46,6 +55,7 @@ def recommend(
     *,
     place: Place | None = None,
     price: PriceFlags | None = None,
+    slo: SloFlags | None = None,
     method: MethodFlags | None = None,
     record: Annotated[
         tuple[Path, ...], Parameter(help="load.json that 'deploycost loadtest' made on another machine.")
@@ -62,11 +72,12 @@ def recommend(
     """
     place, price, method = place or Place(), price or PriceFlags(), method or MethodFlags()
     if method.memory_budget is not None:
-        _refuse_beside_budget(price, record)
+        _refuse_beside_budget(price, slo or SloFlags(), record)
         return _recommend_method(place, method, price.max_accuracy_drop, json=json)
     _refuse_alone(method)
+    refuse_two_peaks(price)
     run = open_run(place.runs_dir, place.run)
-    wanted = asked(run, None, price)
+    wanted = asked(run, None, price, slo)
     variants = answers.known_variants(run, record)
     sheet = answers.quote_now(run, variants, wanted.quote, wanted.load.slo_p95_ms)
     known = answers.answer(sheet, variants, wanted.quote)
@@ -86,8 +97,9 @@ def _refuse_alone(method: MethodFlags) -> None:
         raise UserError(f"{', '.join(given)}: only with --memory-budget, which asks for a method, as in 4GiB")
 
 
-def _refuse_beside_budget(price: PriceFlags, record: tuple[Path, ...]) -> None:
-    given = [flag_name(flag) for flag in fields(price) if getattr(price, flag.name) is not None]
+def _refuse_beside_budget(price: PriceFlags, slo: SloFlags, record: tuple[Path, ...]) -> None:
+    groups = (price, slo)
+    given = [flag_name(flag) for group in groups for flag in fields(group) if getattr(group, flag.name) is not None]
     given = [*(name for name in given if name != "--max-accuracy-drop"), *(["--record"] if record else [])]
     if given:
         raise UserError(

@@ -8,7 +8,15 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from deploycost import answers, pipeline
-from deploycost.commands.options import BuildFlags, LoadFlags, Place, PriceFlags, asked, require_readers
+from deploycost.commands.options import (
+    BuildFlags,
+    LoadFlags,
+    Place,
+    PriceFlags,
+    asked,
+    refuse_two_peaks,
+    require_readers,
+)
 from deploycost.commands.output import say, show, show_json, warn, width
 from deploycost.errors import NoAnswer
 from deploycost.reporting.tables import (
@@ -37,6 +45,7 @@ def run(
     """
     place = place or Place()
     folder = new_run(place.runs_dir, place.run or DEFAULT_RUN_NAME)
+    refuse_two_peaks(price)
     wanted = asked(folder, experiment, build, load, price)
     require_readers(build, wanted.methods)
     material = pipeline.gather(wanted)

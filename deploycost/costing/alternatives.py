@@ -69,7 +69,7 @@ class Machine:
     def purchases(self, policy: Policy) -> tuple[Purchase, Purchase | None]:
         """How the machines that come and go are paid, and those of the base."""
         if self.owned:
-            return Purchase(self.owned.hourly_usd(Decimal(0)) + _storage_usd_per_hour(policy), always_on=True), None
+            return Purchase(self.owned.hourly_usd(Decimal(0)) + storage_usd_per_hour(policy), always_on=True), None
         return _purchase(self.offer, policy), _purchase(self.base, policy) if self.base else None
 
     def usd_per_request(self, capacity_rps: float) -> Fraction:
@@ -160,7 +160,7 @@ def _place(offer: Offer) -> tuple[str, str, str]:
 def _purchase(offer: Offer, policy: Policy) -> Purchase:
     reserved = offer.purchase_option.startswith("reserved")
     return Purchase(
-        usd_per_hour=offer.effective_usd_per_hour + _storage_usd_per_hour(policy),
+        usd_per_hour=offer.effective_usd_per_hour + storage_usd_per_hour(policy),
         # A reservation is paid for its whole term, however it is used.
         granularity_s=SECONDS_PER_HOUR if reserved else offer.billing_granularity_s,
         minimum_s=SECONDS_PER_HOUR if reserved else offer.billing_minimum_s,
@@ -169,7 +169,8 @@ def _purchase(offer: Offer, policy: Policy) -> Purchase:
     )
 
 
-def _storage_usd_per_hour(policy: Policy) -> Decimal:
+def storage_usd_per_hour(policy: Policy) -> Decimal:
+    """What a machine's disk costs while it is rented."""
     if not policy.storage_gib:
         return Decimal(0)
     return Decimal(str(policy.storage_gib)) * policy.storage_usd_per_gib_month / policy.hours_per_month

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from deploycost.costing.alternatives import Alternatives, CapacityOn
 from deploycost.costing.bills import Bill
 from deploycost.costing.break_even import crossover
-from deploycost.costing.request_rows import ApiRow, ServiceRow
-from deploycost.costing.returns import ApiRequest
-from deploycost.costing.rows import MachineRow
+from deploycost.costing.quoted_bill import bill_of
+from deploycost.costing.request_rows import ServiceRow
 from deploycost.errors import UserError, nearest
 from deploycost.records import Quote, Subject
 from deploycost.verdicts import Crossover, QuoteSheet
@@ -23,7 +22,6 @@ def crossovers(
     variants: Sequence[Subject],
     alternatives: Alternatives,
     capacity_on: CapacityOn,
-    request: ApiRequest,
     names: tuple[str, str],
 ) -> Crossover:
     """From which volume the first row is below the second, as whole machines are bought.
@@ -35,7 +33,7 @@ def crossovers(
         UserError: a name means no such row.
     """
     row, other = (_named(sheet, name) for name in names)
-    bills = [_bill(each, sheet, variants, alternatives, capacity_on, request) for each in (row, other)]
+    bills = [_bill(each, sheet, variants, alternatives, capacity_on) for each in (row, other)]
     return Crossover(row=row_name(row), other=row_name(other), crossing=crossover(*bills))
 
 
@@ -71,31 +69,15 @@ def _named(sheet: QuoteSheet, name: str) -> Quote:
 
 
 def _bill(
-    quote: Quote,
-    sheet: QuoteSheet,
-    variants: Sequence[Subject],
-    alternatives: Alternatives,
-    capacity_on: CapacityOn,
-    request: ApiRequest,
+    quote: Quote, sheet: QuoteSheet, variants: Sequence[Subject], alternatives: Alternatives, capacity_on: CapacityOn
 ) -> Bill:
-    if quote.kind == "api":
-        option = next(
-            each
-            for each in alternatives.apis
-            if (f"api:{each.api.model}", each.price) == (quote.variant, quote.purchase_option)
-        )
-        return ApiRow(option, request, sheet.traffic, sheet.policy).bill()
-    variant = next(each for each in variants if each.name == quote.variant)
     if quote.kind == "serverless":
+        variant = next(each for each in variants if each.name == quote.variant)
         services = (
             ServiceRow(variant, rate, capacity_on, sheet.traffic, sheet.policy) for rate in alternatives.services
         )
         return next(bill for row in services if row.is_of(quote) and (bill := row.planned_bill()) is not None)
-    machine = next(
-        each
-        for each in alternatives.machines
-        if (each.offer.cloud, each.offer.region, each.offer.instance_type, each.bought)
-        == (quote.cloud, quote.region, quote.instance_type, quote.purchase_option)
-    )
-    row = MachineRow(variant, machine, capacity_on(variant, machine.offer), sheet.traffic, sheet.policy)
-    return row.bill(quote.capacity_rps.value or 0.0)
+    bill = bill_of(quote, sheet)
+    if bill is None:
+        raise UserError(f"{row_name(quote)} carries nothing under the SLO, so its bill cannot be told")
+    return bill

@@ -103,7 +103,7 @@ def _reason(first: Quote, sheet: QuoteSheet, passed: int, best: float, least: fl
     doubt = "" if first.certified else " Its load test is not certified."
     return (
         f"{first.variant} on {_machine(first)}: {usd(first.usd_per_million.planned.value)} per million as planned, "
-        f"{usd(first.monthly_usd.value)} a month for {first.replicas} machines; the cheapest of {passed} quotes that "
+        f"{usd(first.monthly_usd.value)} a month{_machines(first)}; the cheapest of {passed} quotes that "
         f"keep p95 within {milliseconds(sheet.slo_p95_ms)}, fit memory and keep {accuracy}.{caution}{doubt}"
     )
 
@@ -120,6 +120,10 @@ def _against(first: Quote, others: list[Quote], distinguishable: bool | None) ->
     if not distinguishable:
         return f" {name} is not distinguishable from it: the intervals overlap."
     return f" Next comes {name} at {usd(second.usd_per_million.planned.value)} per million."
+
+
+def _machines(quoted: Quote) -> str:
+    return " by the request" if quoted.replicas is None else f" for {quoted.replicas} machines"
 
 
 def _machine(quoted: Quote) -> str:

@@ -216,6 +216,7 @@ class ApiRow:
             certified=False,
             replicas=None,
             usd_per_million=UsdPerMillion(floor=planned, planned=planned, per_correct=UNKNOWN_FIGURE),
+            usd_per_request=api_option_usd(self.option, self.request),
             monthly_usd=Figure(value=float(self.bill().monthly_usd(requests)), basis="assumed"),
             p95_ms=UNKNOWN_FIGURE,
             accuracy=UNKNOWN_FIGURE,

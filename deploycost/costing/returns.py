@@ -11,8 +11,10 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
 
-from deploycost.costing.break_even import break_even_with_api, break_even_with_fleet
+from deploycost.costing.bills import RequestBill
+from deploycost.costing.break_even import break_even_with_api, break_even_with_fleet, crossover
 from deploycost.costing.fleet import MILLION, Fleet, plan_fleet
+from deploycost.costing.quoted_bill import bill_of
 from deploycost.errors import UserError
 from deploycost.records import Figure, Quote, Service, Subject, weakest
 from deploycost.units import SECONDS_PER_HOUR, usd
@@ -101,8 +103,11 @@ def return_against_api(
             "requests",
         ),
     )
-    fleet = _fleet(candidate, sheet)
-    crossing = break_even_with_api(fleet, Fraction(per_request)) if fleet else _unknown_break_even()
+    plain, bill = _fleet(candidate, sheet), bill_of(candidate, sheet, with_training=False)
+    if plain:
+        crossing = break_even_with_api(plain, Fraction(per_request))
+    else:
+        crossing = crossover(bill, RequestBill(Fraction(per_request))) if bill else _unknown_break_even()
     return _return(candidate, baseline, one_off, crossing, terms)
 
 
@@ -114,25 +119,30 @@ def return_against_variant(
     The baseline is taken to be in service already: its own one-off cost is spent and not credited.
     """
     fleet, other = _fleet(candidate, sheet), _fleet(baseline, sheet)
-    crossing = break_even_with_fleet(fleet, other) if fleet and other else _unknown_break_even()
+    bills = [bill_of(each, sheet, with_training=False) for each in (candidate, baseline)]
+    if fleet and other:
+        crossing = break_even_with_fleet(fleet, other)
+    else:
+        crossing = crossover(bills[0], bills[1]) if bills[0] and bills[1] else _unknown_break_even()
     against = _Baseline(
         name=f"{baseline.variant} on {baseline.cloud} {baseline.instance_type}",
         kind="variant",
-        monthly_usd=baseline.monthly_usd,
+        monthly_usd=_without_training(baseline),
         notes=("the baseline is taken to be in service already; what it cost to make is not credited",),
     )
     return _return(candidate, against, one_off, crossing, terms)
 
 
 def _return(candidate: Quote, baseline: _Baseline, one_off: Figure, crossing: BreakEven, terms: Terms) -> Return:
-    saving = _difference(baseline.monthly_usd, candidate.monthly_usd)
+    monthly = _without_training(candidate)
+    saving = _difference(baseline.monthly_usd, monthly)
     worth = _present_value_factor(terms)
     return Return(
         candidate=f"{candidate.variant} on {candidate.cloud} {candidate.instance_type}",
         baseline=baseline.name,
         baseline_kind=baseline.kind,
         one_off_usd=one_off,
-        candidate_monthly_usd=candidate.monthly_usd,
+        candidate_monthly_usd=monthly,
         baseline_monthly_usd=baseline.monthly_usd,
         monthly_saving_usd=saving,
         payback_months=_payback_months(one_off.value, saving.value),
@@ -146,8 +156,26 @@ def _return(candidate: Quote, baseline: _Baseline, one_off: Figure, crossing: Br
 
 
 def _fleet(quoted: Quote, sheet: QuoteSheet) -> Fleet | None:
-    capacity_rps = quoted.capacity_rps.value
-    return plan_fleet(capacity_rps, quoted.usd_per_hour, sheet.traffic, sheet.policy) if capacity_rps else None
+    """The fleet for the peak where nothing else is in the bill: its steps need no search."""
+    capacity_rps, policy = quoted.capacity_rps.value, sheet.policy
+    plain = (
+        quoted.kind == "machine"
+        and quoted.purchase_option != "spot"
+        and len(quoted.parts) <= 1
+        and not (sheet.traffic.hourly_weights or quoted.usd_per_request or policy.storage_gib)
+    )
+    return plan_fleet(capacity_rps, quoted.usd_per_hour, sheet.traffic, policy) if capacity_rps and plain else None
+
+
+def _without_training(quoted: Quote) -> Figure:
+    """The bill without its share of what making the variant cost: a return counts that once, and not by the month."""
+    share = quoted.training_monthly_usd or 0.0
+
+    def less(amount: float | None) -> float | None:
+        return None if amount is None else amount - share
+
+    bill = quoted.monthly_usd
+    return bill.model_copy(update={"value": less(bill.value), "low": less(bill.low), "high": less(bill.high)})
 
 
 def _unknown_break_even() -> BreakEven:

@@ -12,10 +12,20 @@ from deploycost.costing.alternatives import Machine, MixPart, SiteOf
 from deploycost.costing.bills import FleetBill
 from deploycost.costing.energy import energy_of
 from deploycost.costing.fleet import MILLION
-from deploycost.costing.hourly import HourlyFleet, plan_hours
+from deploycost.costing.hourly import HourlyFleet, Purchase, plan_hours
 from deploycost.costing.ranking import usd_per_answer
 from deploycost.costing.returns import one_off_usd
-from deploycost.records import Figure, FleetPart, LoadRecord, Quote, Service, Subject, UsdPerMillion, weakest
+from deploycost.records import (
+    Figure,
+    FleetPart,
+    LoadRecord,
+    Quote,
+    Scores,
+    Subject,
+    UsdPerMillion,
+    Variant,
+    weakest,
+)
 from deploycost.stats import wilson_interval
 from deploycost.units import GIB, SECONDS_PER_HOUR, bytes_text
 from deploycost.verdicts import Capacity, Policy, Traffic
@@ -65,7 +75,7 @@ class MachineRow:
         accuracy = accuracy_of(self.variant)
         fits_memory, memory_reason = memory_fit(self.capacity, offer)
         p95_ms = planned_p95(self.capacity, self.policy)
-        parts = self._parts(fleet, requests) if fleet and self.machine.base else ()
+        parts = self._parts(fleet, requests) if fleet else ()
         return Quote(
             variant=self.variant.name,
             kind="owned" if self.machine.owned else "machine",
@@ -73,7 +83,7 @@ class MachineRow:
             region=offer.region,
             instance_type=offer.instance_type,
             purchase_option=self.machine.bought,
-            usd_per_hour=_mean_price(parts) or offer.effective_usd_per_hour,
+            usd_per_hour=_mean_price(parts) if self.machine.base and parts else self._usd_per_hour(offer),
             capacity_rps=rate,
             capacity_reason=self.capacity.reason,
             measured_capacity_rps=load.capacity_rps if load else Figure(value=None),
@@ -85,6 +95,7 @@ class MachineRow:
             usd_per_million=UsdPerMillion(
                 floor=falling(rate, self._floor), planned=planned, per_correct=per_correct(planned, accuracy)
             ),
+            usd_per_request=_decimal(bill_at(rate.value).usd_per_request) if rate.value else Decimal(0),
             monthly_usd=monthly,
             training_monthly_usd=float(bill_at(rate.value).fixed_usd)
             if rate.value and self.policy.horizon_months
@@ -107,30 +118,37 @@ class MachineRow:
         per_second = Fraction(peak.usd_per_hour) / (SECONDS_PER_HOUR * Fraction(Decimal(str(rps))))
         return MILLION * (per_second + self.machine.usd_per_request(rps) + usd_per_answer(self.policy))
 
+    def _usd_per_hour(self, offer: Offer) -> Decimal:
+        """Of the price row; of a machine of one's own, when it idles."""
+        return self.machine.owned.hourly_usd(Decimal(0)) if self.machine.owned else offer.effective_usd_per_hour
+
     def _parts(self, fleet: HourlyFleet, requests: int) -> tuple[FleetPart, ...]:
         schedule, (base_hours, peak_hours) = fleet.schedule(requests), fleet.billed_hours(requests)
-        bought: tuple[tuple[MixPart, Offer | None, int, Fraction], ...] = (
-            ("base", self.machine.base, schedule.base, base_hours),
-            ("peak", self.machine.offer, max(schedule.peak), peak_hours),
+        peak, base = self.machine.purchases(self.policy)
+        bought: tuple[tuple[MixPart, Offer | None, Purchase | None, int, Fraction], ...] = (
+            ("base", self.machine.base, base, schedule.base, base_hours),
+            ("peak", self.machine.offer, peak, max(schedule.peak), peak_hours),
         )
         return tuple(
             FleetPart(
                 part=part,
-                purchase_option=offer.purchase_option,
-                usd_per_hour=offer.effective_usd_per_hour,
+                purchase_option=self.machine.bought if self.machine.owned else offer.purchase_option,
+                usd_per_hour=self._usd_per_hour(offer),
+                granularity_s=purchase.granularity_s,
+                minimum_s=purchase.minimum_s,
                 replicas=count,
                 hours_per_month=float(hours),
                 price_source=offer.source,
                 price_date=offer.as_of.isoformat(),
             )
-            for part, offer, count, hours in bought
-            if offer is not None
+            for part, offer, purchase, count, hours in bought
+            if offer is not None and purchase is not None
         )
 
 
 def training_monthly_usd(variant: Subject, usd_per_hour: Decimal, policy: Policy) -> float:
     """The share of a month in what making the variant cost once; nothing unless a horizon was given."""
-    if policy.horizon_months is None:
+    if policy.horizon_months is None or not isinstance(variant, Variant):
         return 0.0
     return (one_off_usd(variant, usd_per_hour).value or 0.0) / policy.horizon_months
 
@@ -145,10 +163,11 @@ def falling(rate: Figure, price: Callable[[float], Fraction]) -> Figure:
 
 
 def accuracy_of(variant: Subject) -> Figure:
-    """The accuracy of the artifact with Wilson's interval; unknown where it was never judged."""
-    scores = None if isinstance(variant, Service) else variant.export.scores
-    if scores is None or scores.accuracy is None:
-        return Figure(value=None, basis="measured")
+    """The accuracy of the artifact with Wilson's interval; unknown where it was not scored."""
+    # A service that runs elsewhere was never judged; texts without labels and numbers have no share of right answers.
+    scores = variant.export.scores if isinstance(variant, Variant) else None
+    if not isinstance(scores, Scores):
+        return Figure(value=None, basis="assumed")
     low, high = wilson_interval(round(scores.accuracy * scores.rows), scores.rows)
     return Figure(value=scores.accuracy, low=low, high=high, basis="measured")
 
@@ -209,10 +228,12 @@ def meets_slo(rate: Figure, p95_ms: Figure, slo_p95_ms: float) -> bool | None:
     return rate.value > 0 and p95_ms.value <= slo_p95_ms
 
 
-def _mean_price(parts: tuple[FleetPart, ...]) -> Decimal | None:
+def _mean_price(parts: tuple[FleetPart, ...]) -> Decimal:
     """USD of an hour of the whole fleet, on the mean of its parts."""
-    hours = sum(Decimal(str(part.hours_per_month)) for part in parts)
-    if not parts or not hours:
-        return None
-    total = sum(Decimal(str(part.hours_per_month)) * part.usd_per_hour for part in parts)
+    hours = sum((Decimal(str(part.hours_per_month)) for part in parts), Decimal(0))
+    total = sum((Decimal(str(part.hours_per_month)) * part.usd_per_hour for part in parts), Decimal(0))
     return (total / hours).quantize(Decimal("0.000001"))
+
+
+def _decimal(amount: Fraction) -> Decimal:
+    return Decimal(amount.numerator) / amount.denominator

@@ -24,7 +24,7 @@ def hours(sheet: QuoteSheet) -> Grid:
     for number, name in enumerate(DAYS):
         told = _spans(counts[number * HOURS_PER_DAY : (number + 1) * HOURS_PER_DAY])
         days.setdefault(told, []).append(name[:_DAY_LETTERS].capitalize())
-    rows = tuple((", ".join(names), told) for told, names in days.items())
+    rows = tuple((", ".join(names) if len(names) < len(DAYS) else "every day", told) for told, names in days.items())
     title = f"Machines by the hour: {quote.variant} on {quote.cloud} {quote.instance_type}"
     note = (
         f"{quote.fleet_hours:,.0f} machine-hours billed in a month of {sheet.policy.hours_per_month}."

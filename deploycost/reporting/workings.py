@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deploycost.records import Quote, Variant
+from deploycost.reporting import quote_notes
 from deploycost.reporting.answer import price_text
 from deploycost.reporting.content import ReportContent
 from deploycost.reporting.wording import interval, number
@@ -30,7 +31,8 @@ def workings(content: ReportContent) -> tuple[Working, ...]:
     if content.recommendation is None or content.sheet is None:
         return ()
     quote = content.recommendation.quote
-    return (*_capacities(quote, content.chosen), *_fleet(quote, content.sheet), *_prices(quote, content.sheet))
+    fleet = _hourly_fleet if _is_hourly(quote, content.sheet) else _fleet
+    return (*_capacities(quote, content.chosen), *fleet(quote, content.sheet), *_prices(quote, content.sheet))
 
 
 def assumptions(content: ReportContent) -> tuple[str, ...]:
@@ -43,6 +45,7 @@ def assumptions(content: ReportContent) -> tuple[str, ...]:
             f"at the peak {number(traffic.peak_to_mean_ratio)} times the mean rate",
             f"planning: {percent(policy.utilisation_ratio, 0)} of a machine's capacity at the peak, "
             f"{policy.spare_replicas} spare, {policy.hours_per_month} billed hours a month",
+            *quote_notes.asked(content.sheet)[1:],
         ]
         told += [
             f"{quote.instance_type}: {quote.capacity_reason}"
@@ -101,6 +104,48 @@ def _fleet(quote: Quote, sheet: QuoteSheet) -> tuple[Working, ...]:
     )
 
 
+def _is_hourly(quote: Quote, sheet: QuoteSheet) -> bool:
+    """Whether the machines are more than the peak over the capacity: by the hour, in several ways, or taken away."""
+    return bool(sheet.policy.autoscale or len(quote.parts) > 1 or "spot" in quote.purchase_option)
+
+
+def _hourly_fleet(quote: Quote, sheet: QuoteSheet) -> tuple[Working, ...]:
+    policy = sheet.policy
+    counts = quote.replicas_by_hour or ((quote.replicas,) if quote.replicas is not None else ())
+    away = (
+        f", over {1 - policy.spot_interruption_ratio:g} of spot that stays" if "spot" in quote.purchase_option else ""
+    )
+    bought = "; ".join(
+        f"{part.part}: {part.replicas:,} {part.purchase_option} at most, {number(part.hours_per_month, 5)} h x "
+        f"{usd(part.usd_per_hour)}"
+        for part in quote.parts
+    )
+    return (
+        Working(
+            "machines, hour by hour",
+            "rate of the hour / (capacity x planned load), rounded up, at least 1; and the spares",
+            f"rate of the hour / ({number(quote.capacity_rps.value)} x {policy.utilisation_ratio:g}) rounded up, "
+            f"+ {policy.spare_replicas}{away}",
+            f"{min(counts):,} to {max(counts):,}" if counts else UNKNOWN,
+        ),
+        Working(
+            "machine-hours",
+            "machines of each hour of the week, with starts ahead of need, x hours per month / hours of the week",
+            bought or UNKNOWN,
+            UNKNOWN if quote.fleet_hours is None else number(quote.fleet_hours, 5),
+        ),
+    )
+
+
+def _beside(quote: Quote, sheet: QuoteSheet) -> str:
+    """What is in the bill beside the hours of machines."""
+    requests, policy = sheet.traffic.requests_per_month, sheet.policy
+    training = f" + {usd(quote.training_monthly_usd)} of training" if quote.training_monthly_usd else ""
+    each = f" + {requests:,} x {usd(quote.usd_per_request)}" if quote.usd_per_request else ""
+    disk = ", and the disks" if policy.storage_gib else ""
+    return f"{training}{each}{disk}"
+
+
 def _prices(quote: Quote, sheet: QuoteSheet) -> tuple[Working, ...]:
     hourly, price = usd(quote.usd_per_hour), quote.usd_per_million
     count = UNKNOWN if quote.replicas is None else f"{quote.replicas:,}"
@@ -108,8 +153,17 @@ def _prices(quote: Quote, sheet: QuoteSheet) -> tuple[Working, ...]:
     return (
         Working(
             "monthly bill",
-            "machines x USD per hour x hours per month",
-            f"{count} x {hourly} x {sheet.policy.hours_per_month}",
+            *(
+                (
+                    "machine-hours x USD per hour, and what is beside",
+                    f"{number(quote.fleet_hours, 5)} x {hourly}{_beside(quote, sheet)}",
+                )
+                if _is_hourly(quote, sheet)
+                else (
+                    "machines x USD per hour x hours per month",
+                    f"{count} x {hourly} x {sheet.policy.hours_per_month}{_beside(quote, sheet)}",
+                )
+            ),
             price_text(quote.monthly_usd),
         ),
         Working(

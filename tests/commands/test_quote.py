@@ -7,7 +7,11 @@ import pytest
 
 from benchmarks.quote import make_run
 from deploycost.cli import main
-from deploycost.records import Quote
+from deploycost.experiment import Experiment, QuoteSpec, write_experiment
+from deploycost.records import Quote, read_record
+from deploycost.variants import variants_of
+from deploycost.verdicts import QuoteSheet
+from deploycost.workspace import Run, fingerprint
 
 FIGURES = ("capacity_rps", "monthly_usd", "p95_ms", "accuracy", "energy_kwh_per_million", "grams_co2e_per_million")
 
@@ -123,7 +127,34 @@ def test_a_profile_of_167_hours_and_a_record_of_another_format(ask, tmp_path: Pa
     assert "is a record of format 9" in told
 
 
-def test_a_row_is_kept_with_the_prices_it_used(ask, runs_dir: Path) -> None:  # noqa: ANN001
+def test_a_whole_sheet_is_kept_where_a_report_finds_it(ask, runs_dir: Path) -> None:  # noqa: ANN001
     ask("--cloud", "aws-c7i.large")
-    kept = [json.loads(path.read_text(encoding="utf-8")) for path in (runs_dir / "made" / "quotes").iterdir()]
-    assert any({row["instance_type"] for row in sheet["quotes"]} == {"c7i.large"} for sheet in kept)
+    run = Run(runs_dir / "made")
+    # The name that earlier versions gave it: what is asked as by default must leave no mark.
+    evidence = [[each.name, each.export.bundle_digest, each.load.finished_at] for each in variants_of(run) if each.load]
+    question = {
+        "clouds": ["aws-c7i.large"], "region": None, "purchase_option": "on-demand", "requests_per_month": 100_000_000,
+        "peak_to_mean_ratio": 3.0, "utilisation_ratio": 0.7, "spare_replicas": 1, "max_accuracy_drop": 0.01,
+        "llm_api": "gpt-5-nano",
+    }  # fmt: skip
+    path = run.folder / "quotes" / f"{fingerprint(evidence, question, 100.0)}.json"
+    kept = read_record(path, QuoteSheet)
+    assert [row.instance_type for row in kept.quotes] == ["c7i.large"] * 4
+    before = path.read_bytes()
+    ask("--cloud", "aws-c7i.large", "--max-monthly", "100000")
+    ask("--cloud", "aws-c7i.large", "--sort", "p95")
+    assert path.read_bytes() == before
+
+
+def test_a_report_of_fleets_by_the_hour(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(runs_dir / "hourly", 2)
+    asked = QuoteSpec(clouds=("aws-c6i",), region="eu-central-1", traffic="business-hours", autoscale=True,
+                      mix={"base": "on-demand", "peak": "spot"}, horizon_months=12)  # fmt: skip
+    path = runs_dir / "hourly" / "experiment.yaml"
+    path.write_text(write_experiment(Experiment(quote=asked)), encoding="utf-8")
+    assert main(["report", "--runs-dir", str(runs_dir), "--run", "hourly"]) == 0
+    capsys.readouterr()
+    told = (runs_dir / "hourly" / "report.md").read_text(encoding="utf-8")
+    for part in ("machine-hours", "on-demand for what every hour needs, spot for the rest", "on-demand+spot",
+                 "making the variant, spread over 12 months"):  # fmt: skip
+        assert part in told
