@@ -24,6 +24,7 @@ from deploycost.projecting.projection import Projector
 from deploycost.projecting.queue import spread_of
 from deploycost.projecting.variant_work import Request
 from deploycost.records import LoadRecord
+from deploycost.stats import isotonic
 
 # Texts of one task differ in length by about this much, as the deviation of a logarithm, and their times with them.
 USUAL_SPREAD = 0.35
@@ -113,7 +114,9 @@ def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
     projector, first = _projector(), like[index[0]]
     novelty = projector.novelty(first)
     deviation = float(np.sqrt(np.maximum(variances, 1e-6)).max())
-    seconds = {like[number].batch: exp(float(value)) for number, value in zip(index, means, strict=True)}
+    # More texts never take less time, whatever was measured of one and of many.
+    rising = isotonic([(like[number].batch, float(value), 1.0) for number, value in zip(index, means, strict=True)])
+    seconds = {int(batch): exp(value) for batch, value in rising}
     return Times(seconds, exp(projector.width(first, novelty) * deviation), projector.told(first, novelty))
 
 
