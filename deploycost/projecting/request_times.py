@@ -99,13 +99,13 @@ def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
 
     None where the request's runtime or precision is of no known class.
     """
-    everywhere = _everywhere(request, device.kind, seen.cores, seen)
+    elsewhere = _setting_seen(request, seen)
+    everywhere = _everywhere(request, device.kind, seen.cores, elsewhere)
     if everywhere is None:
         return None
     rows, like, mean, covariance = everywhere
     index = [number for name, number in rows if name == device.name]
     means, variances = mean[index], np.diag(covariance)[index]
-    elsewhere = _setting_seen(request, seen)
     if elsewhere is not None:
         # The seen measurement, last of all, corrects the others by what it has in common with them.
         share = covariance[index, -1] / covariance[-1, -1]
@@ -124,7 +124,7 @@ _Everywhere = tuple[list[tuple[str, int]], list[Setting], NDArray[np.float64], N
 
 
 @lru_cache(maxsize=1024)
-def _everywhere(request: Request, kind: Kind, cores: int, seen: Seen) -> _Everywhere | None:
+def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | None) -> _Everywhere | None:
     """A request on every known chip of a kind at once, since most quotes ask for many: names with rows, settings,
     means and covariance of log times, those of the request where it was seen last."""
     like: list[Setting] = []
@@ -137,7 +137,6 @@ def _everywhere(request: Request, kind: Kind, cores: int, seen: Seen) -> _Everyw
     if not like:
         return None
     rows = [(each.place.device.name, number) for number, each in enumerate(like)]
-    elsewhere = _setting_seen(request, seen)
     mean, covariance = _projector().together([*like, elsewhere] if elsewhere else like)
     return rows, like, mean, covariance
 
