@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import exp, log, sqrt
 from statistics import NormalDist
 
 # Points at which a spread of service times is told: medians of so many equal shares of it.
 _POINTS = 12
-_HALVINGS = 24
+_HALVINGS = 16
 # Of a server that batches: how long 95 % of answers take in batches, and how busy it may be when batches are full.
 _SLOWEST_BATCHES = 1.95
 _FULL_BUSY_RATIO = 0.9
@@ -15,6 +16,7 @@ _FULL_BUSY_RATIO = 0.9
 _MOST_BUSY_RATIO = 0.98
 
 
+@lru_cache(maxsize=65_536)
 def capacity_within(service_s: float, spread: float, limit_s: float, quantile: float = 0.95) -> float:
     """Requests per second that one server takes with that quantile of answers within `limit_s`; 0 where none is.
 

@@ -24,6 +24,7 @@ from deploycost.projecting.projection import Projector
 from deploycost.projecting.queue import spread_of
 from deploycost.projecting.variant_work import Request
 from deploycost.records import LoadRecord
+from deploycost.stats import isotonic
 
 # Texts of one task differ in length by about this much, as the deviation of a logarithm, and their times with them.
 USUAL_SPREAD = 0.35
@@ -98,13 +99,13 @@ def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
 
     None where the request's runtime or precision is of no known class.
     """
-    everywhere = _everywhere(request, device.kind, seen.cores, seen)
+    elsewhere = _setting_seen(request, seen)
+    everywhere = _everywhere(request, device.kind, seen.cores, elsewhere)
     if everywhere is None:
         return None
     rows, like, mean, covariance = everywhere
     index = [number for name, number in rows if name == device.name]
     means, variances = mean[index], np.diag(covariance)[index]
-    elsewhere = _setting_seen(request, seen)
     if elsewhere is not None:
         # The seen measurement, last of all, corrects the others by what it has in common with them.
         share = covariance[index, -1] / covariance[-1, -1]
@@ -113,7 +114,9 @@ def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
     projector, first = _projector(), like[index[0]]
     novelty = projector.novelty(first)
     deviation = float(np.sqrt(np.maximum(variances, 1e-6)).max())
-    seconds = {like[number].batch: exp(float(value)) for number, value in zip(index, means, strict=True)}
+    # More texts never take less time, whatever was measured of one and of many.
+    rising = isotonic([(like[number].batch, float(value), 1.0) for number, value in zip(index, means, strict=True)])
+    seconds = {int(batch): exp(value) for batch, value in rising}
     return Times(seconds, exp(projector.width(first, novelty) * deviation), projector.told(first, novelty))
 
 
@@ -121,7 +124,7 @@ _Everywhere = tuple[list[tuple[str, int]], list[Setting], NDArray[np.float64], N
 
 
 @lru_cache(maxsize=1024)
-def _everywhere(request: Request, kind: Kind, cores: int, seen: Seen) -> _Everywhere | None:
+def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | None) -> _Everywhere | None:
     """A request on every known chip of a kind at once, since most quotes ask for many: names with rows, settings,
     means and covariance of log times, those of the request where it was seen last."""
     like: list[Setting] = []
@@ -134,7 +137,6 @@ def _everywhere(request: Request, kind: Kind, cores: int, seen: Seen) -> _Everyw
     if not like:
         return None
     rows = [(each.place.device.name, number) for number, each in enumerate(like)]
-    elsewhere = _setting_seen(request, seen)
     mean, covariance = _projector().together([*like, elsewhere] if elsewhere else like)
     return rows, like, mean, covariance
 

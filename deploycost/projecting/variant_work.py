@@ -40,7 +40,9 @@ class Request(NamedTuple):
         runtime, precision = find_runtime(label), find_precision(named, place.device.kind)
         if runtime is None or precision is None:
             return None
-        return Setting(self.shape, place, runtime, label, precision, batch, self.tokens, place.device.name)
+        name = place.device.name
+        # All that is asked of one request is measured, if it is, by one hand: its own.
+        return Setting(self.shape, place, runtime, label, precision, batch, self.tokens, name, source="own")
 
 
 def request_of(variant: Variant) -> Request | None:

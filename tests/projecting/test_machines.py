@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploycost.projecting.cores import capacity_on
-from deploycost.projecting.request_times import seen_in
+from deploycost.projecting.request_times import NOTHING_SEEN, known_device, seen_in, times_on
 from deploycost.projecting.variant_work import request_of
 from deploycost.records import Figure, LoadRecord, Slo, Variant
 from pricing.book import Offer
@@ -139,6 +139,18 @@ def test_what_methods_leave_to_be_computed(make_variant: MakeVariant) -> None:
     assert shape("prefix", virtual_tokens=20, reparametrised=True).keyed_layers == 6
     houlsby = shape("adapter", reduction_factor=16, placement="houlsby")
     assert (houlsby.adapters, houlsby.adapter_width) == (2, 24)
+
+
+@pytest.mark.parametrize("device", ["T4", "L4", "L40S", "A100-80GB"])
+@pytest.mark.parametrize("tokens", [10, 53, 300])
+def test_more_texts_never_take_less_time(make_variant: MakeVariant, device: str, tokens: int) -> None:
+    request, chip = request_of(make_variant()), known_device(device)
+    assert request is not None
+    assert chip is not None
+    times = times_on(request._replace(tokens=tokens), NOTHING_SEEN, chip)
+    assert times is not None
+    seconds = [times.seconds[batch] for batch in sorted(times.seconds)]
+    assert seconds == sorted(seconds)
 
 
 def test_what_a_load_test_says(make_load: Callable[..., LoadRecord]) -> None:
