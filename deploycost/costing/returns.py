@@ -16,7 +16,7 @@ from deploycost.costing.break_even import break_even_with_api, break_even_with_f
 from deploycost.costing.fleet import MILLION, Fleet, plan_fleet
 from deploycost.costing.quoted_bill import bill_of
 from deploycost.errors import UserError
-from deploycost.records import Figure, Quote, Service, Subject, weakest
+from deploycost.records import Figure, Quote, Variant, weakest
 from deploycost.units import SECONDS_PER_HOUR, usd
 from deploycost.verdicts import NOT_REACHED, BreakEven, NotReached, QuoteSheet, Return
 from pricing.llm import LlmApi
@@ -52,13 +52,11 @@ class _Baseline:
     notes: tuple[str, ...]
 
 
-def one_off_usd(variant: Subject, usd_per_hour: Decimal) -> Figure:
+def one_off_usd(variant: Variant, usd_per_hour: Decimal) -> Figure:
     """What making the variant costs once: its training and export time at a machine's price.
 
-    Assumed, because the machine that trained it was timed but not hired. Of a service of the user's own it is unknown.
+    Assumed, because the machine that trained it was timed but not hired.
     """
-    if isinstance(variant, Service):
-        return Figure(value=None, basis="assumed")
     seconds = Decimal(str(variant.tuning.training_s)) + Decimal(str(variant.export.export_s))
     return Figure(value=float(seconds / SECONDS_PER_HOUR * usd_per_hour), basis="assumed")
 
