@@ -176,7 +176,7 @@ def due_stages(run: Run, experiment: Experiment, method: MethodName, tuning_mark
     """What is not done yet of one method: `tuning`, `profile` where asked for, and the artifacts to be exported."""
     slug = experiment.method_slug(method)
     # What this machine cannot build is refused or left out before (`build`), and never done.
-    artifacts = [name for name in experiment.artifacts if standing(name).ok]
+    artifacts: list[ArtifactName] = [name for name in experiment.artifacts if standing(name).ok]
     asked = experiment.telemetry.profile
     profile = ["profile"] if asked and not profile_is_done(run, slug, tuning_mark) else []
     tuning = finished(run.method_folder(slug) / "tuning.json", TuningRecord, tuning_mark)

@@ -176,8 +176,10 @@ def export(
 
 def _token_buckets(trained: TrainedModel) -> tuple[int, ...]:
     """The lengths that texts are padded to for an engine that wants few of them, set where the training texts are."""
-    drawn = trained.train and calibration.draw(trained.train, trained.tokenizer, trained.max_tokens)
-    lengths = [feed["input_ids"].shape[1] for feed in drawn.feeds()] if drawn else []
+    if trained.train is None:
+        return choose_buckets((), trained.max_tokens)
+    drawn = calibration.draw(trained.train, trained.tokenizer, trained.max_tokens)
+    lengths = [feed["input_ids"].shape[1] for feed in drawn.feeds()]
     return choose_buckets(lengths, trained.max_tokens)
 
 
