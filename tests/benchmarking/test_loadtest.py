@@ -140,7 +140,7 @@ def test_a_server_that_ends_or_says_no_more(
 
 @pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize(
-    ("fault", "reason"), [("error", "HTTP 500"), ("reset", "requests failed"), ("slow", "late or failed")]
+    ("fault", "reason"), [("error", "HTTP 500"), ("reset", "requests failed"), ("slow", "no answer in time")]
 )
 def test_a_server_that_gets_worse_is_told_as_it_was(
     machine: MachineFacts, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
