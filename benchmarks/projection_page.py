@@ -104,8 +104,8 @@ def _here(checks: Sequence[dict[str, Any]]) -> str:
         "## Predicted and measured on one machine",
         "Two cores of an AMD EPYC (family 26 model 2, Turin) in a virtual machine; reference encoders with random "
         "weights in ONNX Runtime, as the endpoint runs them. What is said to be known is all that was known of this "
-        "machine; the published rows were known besides. Rows during which other processes ran were left out: of those "
-        "on two cores, all but DistilBERT's shape.",
+        "machine; the published rows were known besides. A row during which other processes ran is timed again or left "
+        "out; of those on two cores that leaves some shapes without.",
         "| known | asked | rows | median error | p90 error | in the 90 % interval |\n|---|---|---:|---:|---:|---:|",
     ]
     for check in checks:
