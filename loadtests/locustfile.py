@@ -57,7 +57,7 @@ class EndpointUser(FastHttpUser):
         raise StopUser
 
     def send(self, body: bytes) -> Answer:
-        """Post one body; an answer is good if its status is 200 and it names a label."""
+        """Post one body; an answer is good if its status is 200 and it says something of the text."""
         with self.client.post(PREDICT_PATH, data=body, headers=HEADERS, catch_response=True) as response:  # type: ignore[arg-type]
             answer = judge(response)
             if answer.error:
@@ -66,7 +66,10 @@ class EndpointUser(FastHttpUser):
 
 
 def judge(response: FastResponse) -> Answer:
-    """The label of a response, or what is wrong with it in a few words that many responses share."""
+    """What a response says, or what is wrong with it in a few words that many responses share.
+
+    It says a label; labels, which may be none, joined by `|`; or a number.
+    """
     if response.status_code == 0:
         return Answer(error=type(getattr(response, "error", None)).__name__)
     if response.status_code != 200:
@@ -75,8 +78,14 @@ def judge(response: FastResponse) -> Answer:
         content = json.loads(response.content or b"")
     except ValueError:
         return Answer(error="not JSON")
-    label = content.get("label") if isinstance(content, dict) else None
-    return Answer(label=label) if isinstance(label, str) else Answer(error="no label")
+    match content:
+        case {"label": str(label)}:
+            return Answer(label=label)
+        case {"labels": [*labels]} if all(isinstance(label, str) for label in labels):
+            return Answer(label="|".join(labels))
+        case {"value": float(value)}:
+            return Answer(label=repr(value))
+    return Answer(error="no label")
 
 
 @events.init_command_line_parser.add_listener

@@ -17,7 +17,7 @@ NS_PER_MS = 1_000_000
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the label, or the kind of error."""
+    """What came back: what it says of the text as one word, or the kind of error."""
 
     label: str = ""
     error: str = ""
