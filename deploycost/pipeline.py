@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploycost.base_model import LocatedModel, locate_model
 from deploycost.dataset import Dataset, load_dataset
@@ -23,8 +23,10 @@ from deploycost.errors import DeploycostError, NoAnswer, UserError
 from deploycost.experiment import ArtifactName, Experiment, Frozen, MethodName, TrackerName, TrainingSpec
 from deploycost.methods import METHODS, decisive_fields
 from deploycost.records import (
+    BroughtRecord,
     ExportRecord,
     LoadRecord,
+    ModelRecord,
     ProfileRecord,
     RecordType,
     TuningRecord,
@@ -85,7 +87,7 @@ class LoadBench:
     machine: MachineFacts
 
 
-def load_bench(dataset: Dataset, seed: int, instance_type: str | None = None) -> LoadBench:
+def load_bench(dataset: Dataset[Any], seed: int, instance_type: str | None = None) -> LoadBench:
     """The bench for a data set: a seeded sample of its test texts, of the task's own length distribution."""
     texts = dataset.test.texts
     sample = Random(seed).sample(texts, min(LOAD_TEXTS, len(texts)))
@@ -131,7 +133,7 @@ def build(run: Run, experiment: Experiment, material: Material, say: Say) -> lis
         say(f"{slug}: {', '.join(due)}" + (f"; found a checkpoint of step {begun}" if begun else ""))
         job = WorkerJob(run_folder=run.folder, experiment=experiment, method=method, tuning_fingerprint=tuning_mark)
         try:
-            _work(job)
+            run_worker(job, method, memory_advice(method, experiment.training))
         except NoAnswer as answer:
             say(str(answer))
             refused.append(str(answer))
@@ -148,8 +150,8 @@ def tuning_fingerprint(experiment: Experiment, method: MethodName, material: Mat
     return fingerprint(_TUNING_RULES, material.base.digest, material.dataset.fingerprint, method, training)
 
 
-def export_fingerprint(tuning: TuningRecord, artifact: ArtifactName) -> str:
-    """A digest of all that decides what exporting a tuned model comes to."""
+def export_fingerprint(tuning: ModelRecord, artifact: ArtifactName) -> str:
+    """A digest of all that decides what exporting a tuned or brought model comes to."""
     return fingerprint(_EXPORT_RULES, tuning.fingerprint, tuning.finished_at, artifact)
 
 
@@ -177,7 +179,7 @@ def profile_is_done(run: Run, slug: str, tuning_mark: str) -> bool:
     return record is not None and (folder / record.trace_file).is_file()
 
 
-def export_is_done(run: Run, tuning: TuningRecord, artifact: ArtifactName) -> bool:
+def export_is_done(run: Run, tuning: ModelRecord, artifact: ArtifactName) -> bool:
     """Whether the artifact was exported from this very tuning and its bundle is as it was sealed."""
     folder = run.artifact_folder(tuning.slug, artifact)
     record = finished(folder / "export.json", ExportRecord, export_fingerprint(tuning, artifact))
@@ -208,15 +210,21 @@ def variants_of(run: Run) -> list[Variant]:
     """
     found = []
     for path in run.record_paths("export.json"):
-        tuning_path = path.parents[1] / "tuning.json"
-        if not tuning_path.exists():
-            continue  # being tuned anew
+        tuning = _model_record(path.parents[1])
+        if tuning is None:
+            continue  # being made anew
         export = read_record(path, ExportRecord)
         load = read_record(path.with_name("load.json"), LoadRecord) if path.with_name("load.json").exists() else None
         if load is not None and load.bundle_digest != export.bundle_digest:
             load = None  # of an earlier bundle
-        found.append(Variant(tuning=read_record(tuning_path, TuningRecord), export=export, load=load))
+        found.append(Variant(tuning=tuning, export=export, load=load))
     return found
+
+
+def _model_record(folder: Path) -> ModelRecord | None:
+    if (folder / "tuning.json").exists():
+        return read_record(folder / "tuning.json", TuningRecord)
+    return read_record(folder / "brought.json", BroughtRecord) if (folder / "brought.json").exists() else None
 
 
 def load_test(
@@ -257,6 +265,7 @@ def load_test(
 def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark: str) -> LoadSubject:
     from deploycost.benchmarking.loadtest import LoadSubject
     from serving.classifier import Classifier
+    from serving.predictions import told
 
     try:
         bundle = open_bundle(bundle_folder)
@@ -270,7 +279,7 @@ def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark
         bundle_folder=bundle_folder,
         bundle_digest=bundle.digest,
         texts=texts,
-        expected_labels=tuple(answer.label for answer in answers),
+        expected_labels=tuple(map(told, answers)),
         mean_tokens=sum(answer.tokens for answer in answers) / len(answers),
         fingerprint=mark,
     )
@@ -291,7 +300,14 @@ def worker_environment() -> dict[str, str]:
     return {**_HEAP, **os.environ}
 
 
-def _work(job: WorkerJob) -> None:
+def run_worker(job: Frozen, name: str, memory_advice: str) -> None:
+    """Has the child process do a job: that of `name`, which takes less memory by what `memory_advice` says.
+
+    Raises:
+        UserError: it cannot be done.
+        NoAnswer: an artifact was refused.
+        DeploycostError: the child died.
+    """
     # Its stderr is ours: progress bars go straight to the user's terminal.
     child = subprocess.Popen(
         [sys.executable, "-m", "deploycost.worker"],
@@ -306,17 +322,16 @@ def _work(job: WorkerJob) -> None:
         child.terminate()
         child.wait()
         raise
-    _raise_outcome(job, answer, child.returncode)
+    _raise_outcome(name, memory_advice, answer, child.returncode)
 
 
-def _raise_outcome(job: WorkerJob, answer: str, return_code: int) -> None:
+def _raise_outcome(name: str, memory_advice: str, answer: str, return_code: int) -> None:
     try:
         outcome = WorkerOutcome(**json.loads(answer))
     except (ValueError, TypeError):
-        advice = memory_advice(job.method, job.experiment.training)
-        hint = f"killed for memory? give {advice}" if return_code == -9 else "see the lines above"
+        hint = f"killed for memory? give {memory_advice}" if return_code == -9 else "see the lines above"
         raise DeploycostError(
-            f"building {job.method!r} ended without an answer (exit status {return_code}): {hint}; "
+            f"building {name!r} ended without an answer (exit status {return_code}): {hint}; "
             "finished stages are kept, the same command goes on from them"
         ) from None
     if outcome.error is not None:

@@ -9,10 +9,10 @@ from cyclopts import Parameter
 from deploycost import pipeline
 from deploycost.commands.options import LoadFlags, Place, asked
 from deploycost.commands.output import say, show, show_json, width
-from deploycost.dataset import load_dataset
 from deploycost.errors import NoAnswer, UserError, unknown_name
 from deploycost.records import LoadRecord, Variant
 from deploycost.reporting.tables import load_curve_table
+from deploycost.task_dataset import load_texts
 from deploycost.units import milliseconds
 from deploycost.workspace import open_run
 
@@ -35,7 +35,7 @@ def loadtest(
     run = open_run(place.runs_dir, place.run)
     wanted = asked(run, None, load)
     chosen = _chosen(pipeline.variants_of(run), variants)
-    dataset = load_dataset(wanted.dataset, wanted.training.seed)
+    dataset = load_texts(wanted.dataset, wanted.training.seed)
     bench = pipeline.load_bench(dataset, wanted.training.seed, instance_type)
     with run.locked():
         records = pipeline.load_test(run, run.adopt(wanted), chosen, bench, say, again=again)

@@ -9,7 +9,7 @@ from functools import cache
 from math import inf
 
 from deploycost.costing.fleet import floor_usd_per_million, plan_fleet
-from deploycost.records import Figure, LoadRecord, Quote, UsdPerMillion, Variant, weakest
+from deploycost.records import Figure, LoadRecord, Quote, Scores, UsdPerMillion, Variant, weakest
 from deploycost.stats import wilson_interval
 from deploycost.units import GIB, bytes_text, milliseconds
 from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
@@ -48,7 +48,7 @@ def quote(
         traffic=traffic,
         policy=policy,
         slo_p95_ms=slo_p95_ms,
-        warnings=(*_load_warnings(loads, slo_p95_ms), *_quote_warnings(quotes)),
+        warnings=(*_load_warnings(loads, slo_p95_ms), *_quote_warnings(quotes), *_model_warnings(variants)),
     )
 
 
@@ -130,6 +130,8 @@ def _falling(rate: Figure, price: Callable[[float], Decimal]) -> Figure:
 
 def _accuracy(variant: Variant) -> Figure:
     scores = variant.export.scores
+    if not isinstance(scores, Scores):
+        return Figure(value=None)  # texts without labels, or a number: neither has a share of right answers
     low, high = wilson_interval(round(scores.accuracy * scores.rows), scores.rows)
     return Figure(value=scores.accuracy, low=low, high=high, basis="measured")
 
@@ -171,6 +173,11 @@ def _load_warnings(loads: dict[str, LoadRecord], slo_p95_ms: float) -> list[str]
                 f"{milliseconds(slo_p95_ms)}; load-test again with --slo-p95 {slo_p95_ms:g}"
             )
     return told
+
+
+def _model_warnings(variants: Sequence[Variant]) -> list[str]:
+    names = dict.fromkeys(each.tuning.slug for each in variants if each.export.accuracy is None)
+    return [f"the accuracy of {name} is unknown, so what a right answer costs is too" for name in names]
 
 
 def _quote_warnings(quotes: Sequence[Quote]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ from deploycost.exporting.artifacts import ARTIFACTS, Artifact
 from deploycost.exporting.graph import write_int8, write_onnx
 from deploycost.models.adapter_folder import load_merged, read_recipe
 from deploycost.models.base import find_base, load_tokenizer
-from deploycost.models.scoring import compare, score
-from deploycost.records import ExportRecord, Parity, TuningRecord
+from deploycost.models.scoring import THRESHOLD, compare, score_task
+from deploycost.records import ExportRecord, ModelRecord, Parity, TuningRecord
 from deploycost.units import percent
 from serving.bundle import Bundle, Manifest, seal_bundle
 from serving.classifier import Classifier
@@ -32,13 +33,16 @@ NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A tuned model ready to be written in any precision: its plain fp32 graph, its tokenizer, its own answers."""
+    """A tuned or brought model ready to be written in any precision: its plain fp32 graph, its tokenizer, its answers.
 
-    tuning: TuningRecord
+    The labels of `test` are None where nothing is known of them.
+    """
+
+    tuning: ModelRecord
     graph_path: Path
     tokenizer: PreTrainedTokenizerFast
     max_tokens: int
-    test: LabelledTexts
+    test: LabelledTexts[Any]
     logits: NDArray[np.float32]
     merge_s: float
 
@@ -86,7 +90,7 @@ def export(trained: TrainedModel, name: ArtifactName, folder: Path, fingerprint:
         artifact=name,
         engine=artifact.engine,
         precision=artifact.precision,
-        scores=score(trained.test.labels, served),
+        scores=score_task(trained.tuning.task, trained.test.labels, served),
         parity=parity,
         size_bytes=bundle.size_bytes,
         export_s=export_s,
@@ -109,6 +113,7 @@ def _judge(trained: TrainedModel, artifact: Artifact, bundle: Bundle) -> tuple[N
         served,
         relative_error_limit=artifact.relative_error_limit,
         agreement_limit=artifact.agreement_limit,
+        task=trained.tuning.task,
     )
     if not parity.ok:
         raise NoAnswer(f"refused {variant}: {_strayed(parity)}; the trained model is kept")
@@ -131,7 +136,9 @@ def _write_bundle(trained: TrainedModel, artifact: Artifact, variant: str, folde
         folder,
         Manifest(
             variant=variant,
+            task=trained.tuning.task,
             labels=trained.tuning.label_names,
+            threshold=THRESHOLD if trained.tuning.task == "multi-label" else None,
             engine=artifact.engine,
             precision=artifact.precision,
             model_file=_MODEL_FILE,
@@ -151,6 +158,6 @@ def _write_bundle(trained: TrainedModel, artifact: Artifact, variant: str, folde
 def _strayed(parity: Parity) -> str:
     return (
         f"its logits are {parity.relative_error:.3g} of their spread away from the trained model's "
-        f"(limit {parity.relative_error_limit:g}) and it names the same label for {percent(parity.agreement_ratio)} "
+        f"(limit {parity.relative_error_limit:g}) and it gives the same answer to {percent(parity.agreement_ratio)} "
         f"of the test texts (limit {percent(parity.agreement_limit)})"
     )
