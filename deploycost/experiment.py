@@ -305,6 +305,8 @@ def _comma_list(value: Any) -> Any:  # noqa: ANN401 - raw user input
 
 
 def _mistake(item: Any, model: type[BaseModel]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    if item["type"] == "value_error" and not item["loc"]:
+        return str(item["ctx"]["error"])  # of the whole, which says itself what of it
     place = ".".join(str(part) for part in item["loc"]) or model.__name__.lower()
     if item["type"] == "extra_forbidden":
         return f"{place}: unknown field{nearest(str(item['loc'][-1]), _field_names(model, item['loc'][:-1]))}"

@@ -167,7 +167,7 @@ def _profile(run: Run, job: WorkerJob, dataset: Dataset) -> None:
 def _export_all(
     run: Run, tuning: ModelRecord, names: Sequence[ArtifactName], open_model: Callable[[Path], TrainedModel]
 ) -> None:
-    due = [name for name in names if not export_is_done(run, tuning, name)]
+    due: list[ArtifactName] = [name for name in names if not export_is_done(run, tuning, name)]
     if not due:
         return
     refused = []

@@ -186,7 +186,7 @@ def _base_for(brought: BroughtModel, config: PeftConfig) -> Any:  # noqa: ANN401
         raise UserError(f"cannot read the base {brought.base.name!r} of the adapter: {_first_line(error)}") from None
     kept = _shapes(brought.place / _ADAPTER_WEIGHTS)
     width = next((shape[0] for name, shape in kept.items() for head in heads if name.endswith(head)), None)
-    trained = set(getattr(config, "modules_to_save", None) or ())
+    trained: set[str] = set(getattr(config, "modules_to_save", None) or ())
     names = label_names_of(brought.config)
     if names is None and width is not None and width != base_config.num_labels:
         names = tuple(f"LABEL_{number}" for number in range(width))

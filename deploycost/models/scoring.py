@@ -78,11 +78,13 @@ def _score_several(labels: Sequence[tuple[int, ...]], logits: NDArray[np.float32
 def _score_numbers(labels: Sequence[float], logits: NDArray[np.float32]) -> RegressionScores:
     true, told = np.asarray(labels, dtype=np.float64), logits[:, 0].astype(np.float64)
     varied = len(true) > 1 and np.ptp(true) > 0 and np.ptp(told) > 0
+    linear: Any = pearsonr  # whose answers the library declares no types of
+    by_rank: Any = spearmanr
     return RegressionScores(
         mse=float(np.mean((told - true) ** 2)),
         mae=float(np.mean(np.abs(told - true))),
-        pearson=float(pearsonr(true, told)[0]) if varied else None,
-        spearman=float(spearmanr(true, told)[0]) if varied else None,
+        pearson=float(linear(true, told).statistic) if varied else None,
+        spearman=float(by_rank(true, told).statistic) if varied else None,
         rows=len(true),
     )
 
