@@ -12,6 +12,7 @@ from deploycost.costing.quote import Bounds, Question, quote, refuse_hopeless_sl
 from deploycost.costing.recommendation import Limits, recommend
 from deploycost.costing.returns import (
     Terms,
+    one_off_notes,
     one_off_usd,
     return_against_api,
     return_against_variant,
@@ -207,7 +208,7 @@ def make_report(run: Run, experiment: Experiment) -> tuple[list[Path], Answers]:
     from deploycost.reporting.page import write_report
 
     variants, tunings = variants_of(run), tunings_of(run)
-    if not tunings:
+    if not tunings and not variants:
         raise UserError(f"run {run.name!r} holds nothing to report; build with 'deploycost build --run {run.name}'")
     slo_p95_ms = experiment.load.slo_p95_ms
     answers = answer(kept_quote(run, variants, experiment.quote, slo_p95_ms), variants, experiment.quote)
@@ -225,7 +226,7 @@ def make_report(run: Run, experiment: Experiment) -> tuple[list[Path], Answers]:
         no_recommendation_reason=answers.no_recommendation_reason,
         returns=answers.returns,
         warnings=answers.warnings,
-        dataset_note=tunings[0].dataset_description,
+        dataset_note=(tunings[0] if tunings else variants[0].tuning).dataset_description,
         commands=(
             f"deploycost run {run.experiment_path} --run {run.name}-again",
             f"deploycost quote --run {run.name} --cloud {','.join(experiment.quote.clouds)}",
@@ -249,11 +250,12 @@ def _returns(
     variant = next(each for each in variants if each.name == chosen.variant)
     one_off = one_off_usd(variant, chosen.usd_per_hour)
     returns, warnings = [], []
-    baseline = next((each for each in sheet.quotes if each.variant == BASELINE_VARIANT and each.replicas), None)
-    if chosen.variant == BASELINE_VARIANT:
-        warnings.append(f"the recommendation is the baseline itself, {BASELINE_VARIANT}: there is nothing to save")
+    baseline_name = _baseline_of(variant)
+    baseline = next((each for each in sheet.quotes if each.variant == baseline_name and each.replicas), None)
+    if chosen.variant == baseline_name:
+        warnings.append(f"the recommendation is the baseline itself, {baseline_name}: there is nothing to save")
     elif baseline is None:
-        warnings.append(f"no return against {BASELINE_VARIANT}: it was not built and load-tested in this run")
+        warnings.append(f"no return against {baseline_name}: it was not built and load-tested in this run")
     else:
         returns.append(return_against_variant(chosen, baseline, one_off, sheet, Terms()))
     try:
@@ -262,7 +264,16 @@ def _returns(
         raise UserError(str(error)) from None
     request = request_for(question, [variant])
     returns.append(return_against_api(chosen, api, request, one_off, sheet, Terms()))
-    return tuple(returns), tuple(warnings)
+    left_out = one_off_notes(variant)
+    told = [each.model_copy(update={"notes": (*left_out, *each.notes)}) for each in returns]
+    return tuple(told), tuple(warnings)
+
+
+def _baseline_of(variant: Variant) -> str:
+    """What savings are counted against: `BASELINE_VARIANT`, of a model that was brought itself as that artifact."""
+    if isinstance(variant.tuning, TuningRecord):
+        return BASELINE_VARIANT
+    return f"{variant.tuning.slug}.{BASELINE_VARIANT.partition('.')[2]}"
 
 
 def _sheet_path(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_ms: float, *more: Wanted) -> Path:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from deploycost.dataset_source import FoundDataset, FoundSplit, find_dataset
 from deploycost.errors import UserError
@@ -24,40 +24,45 @@ MIN_ROWS_PER_CLASS = 2
 # How many rows or classes a message names before it counts the rest.
 _NAMED_AT_MOST = 5
 
+# A class's id; of other tasks several of them, a number, or None where nothing is known.
+Label = TypeVar("Label")
+
 
 @dataclass(frozen=True, slots=True)
-class LabelledTexts:
-    """Texts and, at the same positions, their label ids (0-based)."""
+class LabelledTexts(Generic[Label]):
+    """Texts and, at the same positions, their labels: ids (0-based) wherever anything is trained."""
 
     texts: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: tuple[Label, ...]
 
     def __len__(self) -> int:
         return len(self.texts)
 
-    def take(self, rows: Iterable[int]) -> LabelledTexts:
+    def take(self, rows: Iterable[int]) -> LabelledTexts[Label]:
         """The rows at the given 0-based positions, in the given order."""
         rows = list(rows)
         return LabelledTexts(tuple(self.texts[row] for row in rows), tuple(self.labels[row] for row in rows))
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class Dataset(Generic[Label]):
     """A training and a test split with the names of their label ids.
 
     `fingerprint` is the sha256 of names and rows, `description` one sentence on what was made of the source.
+    `names_in_id_order` says that the source gave the names and their order; else they are the sorted values found.
     """
 
     name: str
     label_names: tuple[str, ...]
-    train: LabelledTexts
-    test: LabelledTexts
+    train: LabelledTexts[Label]
+    test: LabelledTexts[Label]
     fingerprint: str
     description: str
     generated: bool
+    names_in_id_order: bool = False
 
 
-def load_dataset(spec: DatasetSpec, seed: int) -> Dataset:
+def load_dataset(spec: DatasetSpec, seed: int) -> Dataset[int]:
     """The data set that `spec` asks for. `seed` decides the split and the samples, never what is generated.
 
     Where the source has no labelled test split, repeated texts are dropped, classes are balanced by down-sampling
@@ -87,6 +92,7 @@ def load_dataset(spec: DatasetSpec, seed: int) -> Dataset:
         fingerprint=_fingerprint(names, train, test),
         description=_description(found.name, train, test, len(names), notes),
         generated=found.generated,
+        names_in_id_order=found.label_names is not None,
     )
 
 
@@ -124,7 +130,7 @@ def _label_ids(found: FoundDataset) -> dict[int | str | None, int]:
 def _row_problems(split: FoundSplit, ids: dict[int | str | None, int], names: Sequence[str]) -> list[str]:
     if not split.texts:
         return [f"{split.place} has no rows"]
-    known = _listed(names)
+    known = listed(names)
     bad: dict[str, list[int]] = {}
     for row, (text, label) in enumerate(zip(split.texts, split.labels, strict=True), start=1):
         if text is None or (isinstance(text, str) and not text.strip()):
@@ -139,8 +145,7 @@ def _row_problems(split: FoundSplit, ids: dict[int | str | None, int], names: Se
         elif value not in ids:
             bad.setdefault(f"label other than {known}", []).append(row)
     return [
-        f"{split.place}: {len(rows)} x {kind} (row{'s' * (len(rows) > 1)} {_listed(rows)})"
-        for kind, rows in bad.items()
+        f"{split.place}: {len(rows)} x {kind} (row{'s' * (len(rows) > 1)} {listed(rows)})" for kind, rows in bad.items()
     ]
 
 
@@ -151,10 +156,11 @@ def _class_problems(train: FoundSplit, ids: dict[int | str | None, int], names: 
     few = [f"{name!r} has {counts[at]}" for at, name in enumerate(names) if counts[at] < MIN_ROWS_PER_CLASS]
     if not counts or not few:
         return []
-    return [f"{train.place}: fewer than {MIN_ROWS_PER_CLASS} rows of a class: {_listed(few)}"]
+    return [f"{train.place}: fewer than {MIN_ROWS_PER_CLASS} rows of a class: {listed(few)}"]
 
 
-def _listed(items: Sequence[object]) -> str:
+def listed(items: Sequence[object]) -> str:
+    """The first few items, and how many more there are."""
     more = len(items) - _NAMED_AT_MOST
     return f"{', '.join(map(str, items[:_NAMED_AT_MOST]))}{f' and {more} more' if more > 0 else ''}"
 
@@ -174,14 +180,14 @@ def _split(rows: LabelledTexts, names: Sequence[str], seed: int) -> tuple[Labell
     train_rows: list[int] = []
     test_rows: list[int] = []
     for members in classes:
-        shuffled = _shuffled(members, draw)
-        test_rows += shuffled[:test_size]
-        train_rows += shuffled[test_size:size]
+        drawn = shuffled(members, draw)
+        test_rows += drawn[:test_size]
+        train_rows += drawn[test_size:size]
     note = (
         f"80/20 split with balanced classes made here (seed {seed}; dropped {len(rows) - len(first_at)} repeated texts "
         f"and {len(first_at) - size * len(names)} rows of larger classes)"
     )
-    return rows.take(_shuffled(train_rows, draw)), rows.take(_shuffled(test_rows, draw)), note
+    return rows.take(shuffled(train_rows, draw)), rows.take(shuffled(test_rows, draw)), note
 
 
 def _by_class(rows: LabelledTexts, at: Iterable[int], classes: int) -> list[list[int]]:
@@ -191,7 +197,7 @@ def _by_class(rows: LabelledTexts, at: Iterable[int], classes: int) -> list[list
     return members
 
 
-def _shuffled(rows: Iterable[int], draw: Random) -> list[int]:
+def shuffled(rows: Iterable[int], draw: Random) -> list[int]:
     """A shuffle made of `Random.random()`, the one method whose draws Python promises to keep."""
     return [row for _, row in sorted((draw.random(), row) for row in rows)]
 
@@ -209,7 +215,7 @@ def _balanced_rows(rows: LabelledTexts, names: Sequence[str], wanted: int, seed:
     draw = Random(seed)
     per_class, extra = divmod(wanted, len(names))
     return sorted(
-        row for at, members in enumerate(classes) for row in _shuffled(members, draw)[: per_class + (at < extra)]
+        row for at, members in enumerate(classes) for row in shuffled(members, draw)[: per_class + (at < extra)]
     )
 
 
@@ -218,7 +224,7 @@ def _stratified_rows(rows: LabelledTexts, names: Sequence[str], wanted: int, see
     if not len(names) <= wanted <= len(rows):
         raise UserError(f"--test-rows {wanted}: expected {len(names)} (one per class) to {len(rows)} (all there are)")
     draw = Random(seed)
-    by_class = [row for members in _by_class(rows, range(len(rows)), len(names)) for row in _shuffled(members, draw)]
+    by_class = [row for members in _by_class(rows, range(len(rows)), len(names)) for row in shuffled(members, draw)]
     # Every (len/wanted)-th row of the rows sorted by class: systematic sampling.
     return sorted(by_class[(2 * at + 1) * len(rows) // (2 * wanted)] for at in range(wanted))
 

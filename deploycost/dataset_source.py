@@ -33,11 +33,15 @@ _WITHHELD = -1
 
 @dataclass(frozen=True, slots=True)
 class FoundSplit:
-    """One split as found, its cells unchecked. `place` is the file or split it came from, for messages."""
+    """One split as found, its cells unchecked. `place` is the file or split it came from, for messages.
+
+    Where there was no column of labels, all are None and `unlabelled` is the sentence that says so.
+    """
 
     place: str
     texts: list[Any]
     labels: list[Any]
+    unlabelled: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,27 @@ class FoundDataset:
     label_names: tuple[str, ...] | None = None
     generated: bool = False
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there was a column of labels."""
+        return not self.train.unlabelled
 
-def find_dataset(spec: DatasetSpec) -> FoundDataset:
+
+def find_dataset(spec: DatasetSpec, *, labels_needed: bool = True) -> FoundDataset:
     """The rows behind `spec.source`: `demo`, an existing folder or file, else a hub id.
+
+    Unless `labels_needed`, a source without a column of the usual name for labels is taken as one of texts alone.
 
     Raises:
         UserError: the source is missing, out of reach or unreadable, or a column is missing; one line.
     """
+    found = _find(spec)
+    if labels_needed and found.train.unlabelled:
+        raise UserError(found.train.unlabelled)
+    return found
+
+
+def _find(spec: DatasetSpec) -> FoundDataset:
     if spec.source == EMBEDDED_DATASET:
         texts, labels, names = generate_news()
         return FoundDataset(EMBEDDED_DATASET, FoundSplit("generated", texts, labels), label_names=names, generated=True)
@@ -100,17 +118,20 @@ def _from_folder(folder: Path, spec: DatasetSpec) -> FoundDataset:
         listed = ", ".join(path.name for path in train or files) or "none"
         raise UserError(f"{folder}: expected one train.parquet, train.csv or train.jsonl; data files found: {listed}")
     tests = [path for name in TEST_SPLITS for path in files if path.stem == name and path not in train]
+    learnt_from = _read_split(train[0], spec)
     return FoundDataset(
         folder.resolve().name,
-        _read_split(train[0], spec),
-        _first_labelled(_read_split(path, spec) for path in tests),
+        learnt_from,
+        _first_labelled((_read_split(path, spec) for path in tests), learnt_from),
         _read_label_names(folder / "labels.json"),
     )
 
 
-def _first_labelled(splits: Iterable[FoundSplit]) -> FoundSplit | None:
+def _first_labelled(splits: Iterable[FoundSplit], train: FoundSplit) -> FoundSplit | None:
     for split in splits:
-        if any(label is not None and label != _WITHHELD for label in split.labels):
+        if split.unlabelled and not train.unlabelled:
+            raise UserError(split.unlabelled)
+        if train.unlabelled or any(label is not None and label != _WITHHELD for label in split.labels):
             return split
     return None
 
@@ -172,7 +193,12 @@ def _columns(table: pa.Table, place: str, spec: DatasetSpec) -> FoundSplit:
         if found.count(name) != 1
     ]
     if wrong:
-        raise UserError(f"{place} has {' and '.join(wrong)}; columns found: {', '.join(found) or 'none'}")
+        sentence = f"{place} has {' and '.join(wrong)}; columns found: {', '.join(found) or 'none'}"
+        usual = spec.label_column == DatasetSpec().label_column
+        if usual and found.count(spec.label_column) == 0 and found.count(spec.text_column) == 1:
+            texts = table.column(spec.text_column).to_pylist()
+            return FoundSplit(place, texts, [None] * len(texts), unlabelled=sentence)
+        raise UserError(sentence)
     return FoundSplit(place, table.column(spec.text_column).to_pylist(), table.column(spec.label_column).to_pylist())
 
 
@@ -212,11 +238,11 @@ def _from_splits(hub_id: str, splits: datasets.DatasetDict, spec: DatasetSpec) -
         return _columns(splits[name].with_format("arrow")[:], f"{hub_id} {name}", spec)
 
     train = read("train")
-    names = getattr(splits["train"].features[spec.label_column], "names", None)
+    names = getattr(splits["train"].features.get(spec.label_column), "names", None)
     return FoundDataset(
         hub_id,
         train,
-        _first_labelled(read(name) for name in TEST_SPLITS if name in splits),
+        _first_labelled((read(name) for name in TEST_SPLITS if name in splits), train),
         tuple(names) if names else None,
     )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from deploycost.errors import UserError, nearest
+from serving.bundle import Task
 
 MethodName = Literal["full", "lora", "qlora", "prompt", "prefix", "adapter", "dynamic", "stacked"]
 ArtifactName = Literal[
@@ -40,9 +41,13 @@ class Frozen(BaseModel):
 
 
 class DatasetSpec(Frozen):
-    """Which labelled texts: a hub id, a folder or file, or `demo`; and how many rows of them."""
+    """Which labelled texts: a hub id, a folder or file, or `demo`; what their labels are; how many rows of them.
+
+    Of tasks other than single-label, methods train none: their texts are for models that are brought.
+    """
 
     source: str = LITERATURE_DATASET
+    task: Task = "single-label"
     text_column: str = "text"
     label_column: str = "label"
     train_rows: int | None = Field(default=None, ge=2)
@@ -237,12 +242,39 @@ class QuoteSpec(Frozen):
         return self
 
 
+class BroughtSpec(Frozen):
+    """A trained model that is brought: where from, under which name, and what its own files may leave open.
+
+    `source` is a folder, an ONNX file or a hub id; `base` what an adapter was trained on, where its config does not
+    say; `bits` the precision of that base while it was. `max_tokens` None: as many as the model takes.
+    """
+
+    source: str
+    name: str = Field(default="own", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")
+    task: Task | None = None
+    base: str | None = None
+    bits: Literal[4, 8] | None = None
+    tokenizer: str | None = None
+    max_tokens: int | None = Field(default=None, ge=8)
+
+    @field_validator("name")
+    @classmethod
+    def _not_taken(cls, value: str) -> str:
+        if value.partition("-")[0] in (*METHOD_NAMES, "quotes"):
+            raise ValueError(f"{value!r} is kept for what is made here; choose another with --name")
+        return value
+
+
 class Experiment(Frozen):
-    """One run: the same base model, tuned by each method, as each artifact, under one load and price question."""
+    """One run: the same base model, tuned by each method, as each artifact, under one load and price question.
+
+    Models that are `brought` stand beside the tuned ones, judged on the same texts; then there may be no method.
+    """
 
     model: str = LITERATURE_MODEL
     dataset: DatasetSpec = DatasetSpec()
-    methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = USUAL_METHODS
+    methods: tuple[MethodName, ...] = USUAL_METHODS
+    brought: tuple[BroughtSpec, ...] = ()
     artifacts: tuple[ArtifactName, ...] = Field(default=USUAL_ARTIFACTS, description="none: train only")
     training: TrainingSpec = TrainingSpec()
     telemetry: TelemetrySpec = TelemetrySpec()
@@ -262,6 +294,19 @@ class Experiment(Frozen):
         if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
             return names if "all" in value else tuple(dict.fromkeys(value))
         return value
+
+    @model_validator(mode="after")
+    def _has_models_it_can_make(self) -> Experiment:
+        if not self.methods and not self.brought:
+            raise ValueError("methods: expected at least one, or a trained model that is brought (--from)")
+        if self.methods and self.dataset.task != "single-label":
+            raise ValueError(
+                f"methods train single-label classifiers only; bring a trained {self.dataset.task} model with --from"
+            )
+        names = [each.name for each in self.brought]
+        if len(set(names)) < len(names):
+            raise ValueError(f"brought: one name for two models ({', '.join(names)})")
+        return self
 
     def method_slug(self, method: MethodName) -> str:
         """The folder and variant name of a method with its hyper-parameters, as in `qlora-r8` or `stacked-r8-p20`."""
@@ -377,6 +422,8 @@ def _comma_list(value: Any) -> Any:  # noqa: ANN401 - raw user input
 
 
 def _mistake(item: Any, model: type[BaseModel]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    if item["type"] == "value_error" and not item["loc"]:
+        return str(item["ctx"]["error"])  # of the whole, which says itself what of it
     place = ".".join(str(part) for part in item["loc"]) or model.__name__.lower()
     if item["type"] == "extra_forbidden":
         return f"{place}: unknown field{nearest(str(item['loc'][-1]), _field_names(model, item['loc'][:-1]))}"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploycost.base_model import LocatedModel, locate_model
 from deploycost.dataset import Dataset, load_dataset
@@ -28,6 +28,7 @@ from deploycost.records import (
     ExportRecord,
     LoadFailure,
     LoadRecord,
+    ModelRecord,
     ProfileRecord,
     RecordType,
     ServerSettings,
@@ -93,7 +94,7 @@ class LoadBench:
     own_texts: bool = False
 
 
-def load_bench(dataset: Dataset, seed: int, instance_type: str | None = None) -> LoadBench:
+def load_bench(dataset: Dataset[Any], seed: int, instance_type: str | None = None) -> LoadBench:
     """The bench for a data set: a seeded sample of its test texts, of the task's own length distribution."""
     return LoadBench(sample_texts(dataset.test.texts, seed), machine_facts(instance_type))
 
@@ -147,7 +148,7 @@ def build(run: Run, experiment: Experiment, material: Material, say: Say) -> lis
         say(f"{slug}: {', '.join(due)}" + (f"; found a checkpoint of step {begun}" if begun else ""))
         job = WorkerJob(run_folder=run.folder, experiment=experiment, method=method, tuning_fingerprint=tuning_mark)
         try:
-            _work(job)
+            run_worker(job, method, memory_advice(method, experiment.training))
         except NoAnswer as answer:
             say(str(answer))
             refused.append(str(answer))
@@ -164,8 +165,8 @@ def tuning_fingerprint(experiment: Experiment, method: MethodName, material: Mat
     return fingerprint(_TUNING_RULES, material.base.digest, material.dataset.fingerprint, method, training)
 
 
-def export_fingerprint(tuning: TuningRecord, artifact: ArtifactName, experiment: Experiment) -> str:
-    """A digest of all that decides what exporting a tuned model comes to."""
+def export_fingerprint(tuning: ModelRecord, artifact: ArtifactName, experiment: Experiment) -> str:
+    """A digest of all that decides what exporting a tuned or brought model comes to."""
     choices = experiment.export.model_dump(mode="json") | {
         "accuracy_aware": experiment.export.accuracy_aware and artifact == "openvino-int8"
     }
@@ -198,7 +199,7 @@ def profile_is_done(run: Run, slug: str, tuning_mark: str) -> bool:
     return record is not None and (folder / record.trace_file).is_file()
 
 
-def export_is_done(run: Run, tuning: TuningRecord, artifact: ArtifactName, experiment: Experiment) -> bool:
+def export_is_done(run: Run, tuning: ModelRecord, artifact: ArtifactName, experiment: Experiment) -> bool:
     """Whether the artifact was exported from this very tuning, would pass again, and its bundle is as it was sealed."""
     folder = run.artifact_folder(tuning.slug, artifact)
     record = finished(folder / "export.json", ExportRecord, export_fingerprint(tuning, artifact, experiment))
@@ -339,6 +340,7 @@ def _workload(bench: LoadBench) -> tuple[object, ...]:
 def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark: str) -> LoadSubject:
     from deploycost.benchmarking.loadtest import LoadSubject
     from serving.classifier import Classifier
+    from serving.predictions import told
 
     try:
         bundle = open_bundle(bundle_folder)
@@ -352,7 +354,7 @@ def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark
         bundle_folder=bundle_folder,
         bundle_digest=bundle.digest,
         texts=texts,
-        expected_labels=tuple(answer.label for answer in answers),
+        expected_labels=tuple(map(told, answers)),
         mean_tokens=sum(answer.tokens for answer in answers) / len(answers),
         fingerprint=mark,
     )
@@ -373,7 +375,14 @@ def worker_environment() -> dict[str, str]:
     return {**_HEAP, **os.environ}
 
 
-def _work(job: WorkerJob) -> None:
+def run_worker(job: Frozen, name: str, memory_advice: str) -> None:
+    """Has the child process do a job: that of `name`, which takes less memory by what `memory_advice` says.
+
+    Raises:
+        UserError: it cannot be done.
+        NoAnswer: an artifact was refused.
+        DeploycostError: the child died.
+    """
     # Its stderr is ours: progress bars go straight to the user's terminal.
     child = subprocess.Popen(
         [sys.executable, "-m", "deploycost.worker"],
@@ -388,17 +397,16 @@ def _work(job: WorkerJob) -> None:
         child.terminate()
         child.wait()
         raise
-    _raise_outcome(job, answer, child.returncode)
+    _raise_outcome(name, memory_advice, answer, child.returncode)
 
 
-def _raise_outcome(job: WorkerJob, answer: str, return_code: int) -> None:
+def _raise_outcome(name: str, memory_advice: str, answer: str, return_code: int) -> None:
     try:
         outcome = WorkerOutcome(**json.loads(answer))
     except (ValueError, TypeError):
-        advice = memory_advice(job.method, job.experiment.training)
-        hint = f"killed for memory? give {advice}" if return_code == -9 else "see the lines above"
+        hint = f"killed for memory? give {memory_advice}" if return_code == -9 else "see the lines above"
         raise DeploycostError(
-            f"building {job.method!r} ended without an answer (exit status {return_code}): {hint}; "
+            f"building {name!r} ended without an answer (exit status {return_code}): {hint}; "
             "finished stages are kept, the same command goes on from them"
         ) from None
     if outcome.error is not None:

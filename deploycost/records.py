@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
 from deploycost.environment import MachineFacts
 from deploycost.errors import UserError
 from deploycost.record_checks import FORMAT_VERSION, OLDEST_FORMAT_VERSION, backward_clocks, other_format
+from serving.bundle import Task
 
 Basis = Literal["measured", "projected", "assumed"]
 # From the surest to the least sure: a figure made of several is as sure as its least sure part.
@@ -50,6 +51,41 @@ class Scores(Record):
     precision: float
     recall: float
     rows: int
+
+
+class MultiLabelScores(Scores):
+    """Scores where each label is judged for itself, 0..1.
+
+    `accuracy` is that of whole answers: the share of texts that get exactly their labels, none missing, none too many.
+    Macro averages are over labels, micro ones over all decisions.
+    """
+
+    micro_f1: float
+    micro_precision: float
+    micro_recall: float
+
+
+class RegressionScores(Record):
+    """How near a regression's numbers are to the true ones, on one split, in the unit of the number.
+
+    `mse` is the mean squared error, `mae` the mean absolute one; the correlations, -1..1, are Pearson's and Spearman's,
+    None where the true numbers or the model's are all the same. There is no accuracy to a number.
+    """
+
+    mse: float
+    mae: float
+    pearson: float | None
+    spearman: float | None
+    rows: int
+
+
+# None where the texts have no labels: then nothing is known of how right the answers are.
+AnyScores = MultiLabelScores | Scores | RegressionScores | None
+
+
+def accuracy_of(scores: AnyScores) -> float | None:
+    """The share of right answers, 0..1, or None where none is known: texts without labels, or numbers."""
+    return scores.accuracy if isinstance(scores, Scores) else None
 
 
 class EpochScores(Record):
@@ -161,6 +197,50 @@ class TuningRecord(Record):
     machine: MachineFacts
     finished_at: str
 
+    @property
+    def task(self) -> Task:
+        """What is trained here: a choice of one label."""
+        return "single-label"
+
+
+class BroughtRecord(Record):
+    """One trained model that was brought, not tuned here: `runs/NAME/MODEL/brought.json`.
+
+    It stands where a `TuningRecord` may stand. `digest` marks the content of all files it was read from; `notes` say
+    what had to be settled, as how its labels were matched. `scores` are its own, before it became any artifact. What
+    its training took is not known: those fields are there, and null.
+    """
+
+    format_version: int = FORMAT_VERSION
+    fingerprint: str
+    method: Literal["brought"] = "brought"
+    slug: str
+    source: str
+    kind: Literal["classifier", "adapter", "onnx"]
+    architecture: str
+    digest: str
+    base_model: str
+    task: Task
+    label_names: tuple[str, ...]
+    dataset: str
+    dataset_fingerprint: str
+    dataset_description: str
+    dataset_generated: bool
+    notes: tuple[str, ...]
+    max_tokens: int
+    scores: AnyScores
+    training_s: None = None
+    peak_memory_bytes: None = None
+    trainable_parameters: None = None
+    total_parameters: int
+    mean_tokens: float
+    machine: MachineFacts
+    finished_at: str
+
+
+# What artifacts are made of: a model tuned here, or one that was brought.
+ModelRecord = TuningRecord | BroughtRecord
+
 
 class OperatorTime(Record):
     """Time of one group of operators in one phase of a training step, in milliseconds per step."""
@@ -192,6 +272,8 @@ class Parity(Record):
     `relative_error` is the root mean square of the difference over the standard deviation of the trained model's
     logits about each row's mean; `agreement_ratio` is the share of rows where both name the same label, and
     `agreement_high` the upper end of its 95 % interval: a few rows on the edge between two labels refuse nothing.
+    Where each label is judged for itself, or the answer is a number, the spread is about each column's mean; rows
+    agree that get the same labels, all of them, or numbers less than half that spread apart.
     """
 
     relative_error: float
@@ -262,7 +344,7 @@ class ExportRecord(Record):
     artifact: str
     engine: str
     precision: str
-    scores: Scores
+    scores: AnyScores
     parity: Parity
     size_bytes: int
     export_s: float
@@ -276,6 +358,11 @@ class ExportRecord(Record):
     calibration: str = ""
     shared_bytes: int = 0
     vocabulary: VocabularyTrim | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of right answers, 0..1; None where it is unknown or the answers are numbers."""
+        return accuracy_of(self.scores)
 
 
 class Miss(Record):
@@ -498,10 +585,11 @@ class SoakRecord(Record):
 class Variant(Record):
     """All that is known of one variant; `load` is None until it was load-tested.
 
-    `elsewhere` holds load tests of the same artifact that were made on other machines.
+    `elsewhere` holds load tests of the same artifact that were made on other machines; `tuning` is of the model it was
+    made of, which may have been brought.
     """
 
-    tuning: TuningRecord
+    tuning: ModelRecord
     export: ExportRecord
     load: LoadRecord | None = None
     elsewhere: tuple[LoadRecord, ...] = ()

@@ -209,13 +209,14 @@ def _classifiers(cells: Sequence[CellRun], problems: dict[str, str]) -> dict[tup
 
 def _served(cell: CellRun, variant: Variant, request_ms: dict[str, float]) -> ServedArtifact:
     export, load = variant.export, variant.load
+    assert export.accuracy is not None, "a study trains on labelled texts"  # noqa: S101 - for the types
     cheapest = None
     if load is not None:
         sheet = kept_quote(cell.run, [variant], cell.experiment.quote, cell.experiment.load.slo_p95_ms)
         cheapest = _cheapest(sheet.quotes)
     return ServedArtifact(
         artifact=export.artifact,
-        accuracy=export.scores.accuracy,
+        accuracy=export.accuracy,
         request_ms_p50=request_ms.get(export.artifact),
         capacity_rps=load.capacity_rps if load else None,
         certified=load.certificate.certified if load else None,

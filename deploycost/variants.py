@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from deploycost.records import ExportRecord, LoadRecord, TuningRecord, Variant, read_record
+from pathlib import Path
+
+from deploycost.records import BroughtRecord, ExportRecord, LoadRecord, ModelRecord, TuningRecord, Variant, read_record
 from deploycost.workspace import Run
 
 
@@ -14,12 +16,18 @@ def variants_of(run: Run) -> list[Variant]:
     """
     found = []
     for path in run.record_paths("export.json"):
-        tuning_path = path.parents[1] / "tuning.json"
-        if not tuning_path.exists():
-            continue  # being tuned anew
+        tuning = _model_record(path.parents[1])
+        if tuning is None:
+            continue  # being made anew
         export = read_record(path, ExportRecord)
         load = read_record(path.with_name("load.json"), LoadRecord) if path.with_name("load.json").exists() else None
         if load is not None and load.bundle_digest != export.bundle_digest:
             load = None  # of an earlier bundle
-        found.append(Variant(tuning=read_record(tuning_path, TuningRecord), export=export, load=load))
+        found.append(Variant(tuning=tuning, export=export, load=load))
     return found
+
+
+def _model_record(folder: Path) -> ModelRecord | None:
+    if (folder / "tuning.json").exists():
+        return read_record(folder / "tuning.json", TuningRecord)
+    return read_record(folder / "brought.json", BroughtRecord) if (folder / "brought.json").exists() else None

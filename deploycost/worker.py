@@ -12,16 +12,18 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors import SafetensorError
 
+from deploycost.brought_model import find_brought
 from deploycost.dataset import Dataset, load_dataset
 from deploycost.errors import DeploycostError, NoAnswer, UserError
 from deploycost.experiment import ArtifactName
@@ -34,7 +36,9 @@ from deploycost.pipeline import (
     memory_advice,
     profile_is_done,
 )
-from deploycost.records import TuningRecord, write_record
+from deploycost.records import ModelRecord, TuningRecord, write_record
+from deploycost.sources import LOGITS_FILE, BringJob, record_in
+from deploycost.task_dataset import load_texts
 from deploycost.workspace import Run, staged_folder, write_text
 from serving.errors import BundleError
 
@@ -46,13 +50,14 @@ if TYPE_CHECKING:
 def main() -> int:
     """Does the job and answers; returns the process's exit code."""
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    job = WorkerJob.model_validate_json(sys.stdin.read())
+    job: WorkerJob | BringJob = TypeAdapter(WorkerJob | BringJob).validate_json(sys.stdin.read())
     # The frameworks write notes to standard output at times; the answer must stand alone there.
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     outcome = WorkerOutcome()
     try:
-        _work(job)
+        _quieten_frameworks()
+        _tune_and_export(job) if isinstance(job, WorkerJob) else _bring_and_export(job)
     except DeploycostError as error:
         outcome = WorkerOutcome(error=str(error), exit_code=error.exit_code)
     except OSError as error:
@@ -73,18 +78,48 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _work(job: WorkerJob) -> None:
-    _quieten_frameworks()
+def _tune_and_export(job: WorkerJob) -> None:
     run = Run(job.run_folder)
     dataset = load_dataset(job.experiment.dataset, job.experiment.training.seed)
     tuning = _tuned(run, job, dataset)
     if job.experiment.telemetry.profile and not profile_is_done(run, tuning.slug, job.tuning_fingerprint):
         _profile(run, job, dataset)
-    due: list[ArtifactName] = [
-        name for name in job.experiment.artifacts if not export_is_done(run, tuning, name, job.experiment)
-    ]
-    if due:
-        _export_all(run, job, tuning, dataset, due)
+    from deploycost.exporting.export import open_trained, with_trimmed_vocabulary
+
+    adapter = run.method_folder(tuning.slug) / "adapter"
+
+    def opened(scratch: Path) -> TrainedModel:
+        trained = open_trained(tuning, adapter, adapter / LOGITS_FILE, dataset.test, scratch, dataset.train)
+        return with_trimmed_vocabulary(trained) if job.experiment.export.trim_vocabulary else trained
+
+    _export_all(run, job.experiment, tuning, opened)
+
+
+def _bring_and_export(job: BringJob) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    from deploycost.exporting.bring import judge, open_brought, trained_model
+    from deploycost.exporting.export import with_trimmed_vocabulary
+
+    run = Run(job.run_folder)
+    spec = next(each for each in job.experiment.brought if each.name == job.name)
+    dataset = load_texts(job.experiment.dataset, job.experiment.training.seed)
+    opened = open_brought(find_brought(spec))
+    folder = run.method_folder(job.name)
+    record = record_in(run, job.name, job.bringing_fingerprint)
+    if record is None:
+        record, logits = judge(opened, dataset, job.experiment.dataset.task, job.bringing_fingerprint)
+        with staged_folder(folder / "answers") as staging:
+            save_file({"logits": logits}, staging / LOGITS_FILE)
+            (folder / "brought.json").unlink(missing_ok=True)
+        write_text(folder / "brought.json", write_record(record))
+    logits = load_file(folder / "answers" / LOGITS_FILE)["logits"]
+
+    def ready(scratch: Path) -> TrainedModel:
+        trained = trained_model(opened, record, dataset, logits, scratch)
+        return with_trimmed_vocabulary(trained) if job.experiment.export.trim_vocabulary else trained
+
+    _export_all(run, job.experiment, record, ready)
 
 
 def _tuned(run: Run, job: WorkerJob, dataset: Dataset) -> TuningRecord:
@@ -131,28 +166,26 @@ def _profile(run: Run, job: WorkerJob, dataset: Dataset) -> None:
 
 
 def _export_all(
-    run: Run, job: WorkerJob, tuning: TuningRecord, dataset: Dataset, names: Sequence[ArtifactName]
+    run: Run, experiment: Experiment, tuning: ModelRecord, open_model: Callable[[Path], TrainedModel]
 ) -> None:
-    from deploycost.exporting.export import open_trained, with_trimmed_vocabulary
-
+    due: list[ArtifactName] = [
+        name for name in experiment.artifacts if not export_is_done(run, tuning, name, experiment)
+    ]
+    if not due:
+        return
     refused = []
-    method_folder = run.method_folder(tuning.slug)
-    with tempfile.TemporaryDirectory(dir=method_folder, prefix=".unfinished-") as scratch:
-        adapter = method_folder / "adapter"
-        logits_path = adapter / "trained_logits.safetensors"
-        trained = open_trained(tuning, adapter, logits_path, dataset.test, Path(scratch), dataset.train)
-        if job.experiment.export.trim_vocabulary:
-            trained = with_trimmed_vocabulary(trained)
-        for name in names:
+    with tempfile.TemporaryDirectory(dir=run.method_folder(tuning.slug), prefix=".unfinished-") as scratch:
+        trained = open_model(Path(scratch))
+        for name in due:
             try:
-                _export(run, job, trained, name)
+                _export(run, experiment, trained, name)
             except NoAnswer as answer:
                 refused.append(str(answer))
     if refused:
         raise NoAnswer("; ".join(refused))
 
 
-def _export(run: Run, job: WorkerJob, trained: TrainedModel, name: ArtifactName) -> None:
+def _export(run: Run, experiment: Experiment, trained: TrainedModel, name: ArtifactName) -> None:
     from deploycost.exporting.export import export
 
     folder = run.artifact_folder(trained.tuning.slug, name)
@@ -161,9 +194,9 @@ def _export(run: Run, job: WorkerJob, trained: TrainedModel, name: ArtifactName)
             trained,
             name,
             staging,
-            export_fingerprint(trained.tuning, name, job.experiment),
-            job.experiment.export,
-            max_accuracy_drop=job.experiment.quote.max_accuracy_drop,
+            export_fingerprint(trained.tuning, name, experiment),
+            experiment.export,
+            max_accuracy_drop=experiment.quote.max_accuracy_drop,
             neighbours=sorted(run.method_folder(trained.tuning.slug).glob("*/bundle")),
         )
         (folder / "export.json").unlink(missing_ok=True)

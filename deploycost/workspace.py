@@ -1,6 +1,7 @@
 """Runs on disk: where each stage's results lie, written atomically, one writer at a time.
 
-`runs/NAME/experiment.yaml`, `runs/NAME/METHOD/{tuning.json,adapter/,profile/,tracking/}`,
+`runs/NAME/experiment.yaml`, `runs/NAME/METHOD/{tuning.json,adapter/,profile/,tracking/}`, for a model that was brought
+`runs/NAME/MODEL/{brought.json,answers/}`,
 `runs/NAME/METHOD/ARTIFACT/{bundle/,export.json,load.json}`, `runs/NAME/{quotes/,report.html,report.md,report.json}`.
 A stage writes its record last, so a record that exists means that the stage finished. `runs/NAME/METHOD/checkpoints/`
 is there while a training is not, and `runs/.cache/` holds what can be made again from the same inputs.
@@ -34,6 +35,8 @@ _STALE_S = 3600.0
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Only these decide what a trained model is; the load and price questions may change between commands of one run.
 _CONDITIONS = ("model", "dataset", "training")
+# All that a model which was only brought depends on.
+_CONDITIONS_OF_TEXTS = ("dataset", "training.seed")
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,16 @@ class Run:
         return self.folder / slug / artifact
 
     def record_paths(self, file_name: str) -> list[Path]:
-        """All records of one kind (`tuning.json`, `export.json`, `load.json`) in the run, sorted."""
-        pattern = "*/tuning.json" if file_name == "tuning.json" else f"*/*/{file_name}"
+        """All records of one kind (`tuning.json`, `brought.json`, `export.json`, `load.json`) in the run, sorted."""
+        pattern = f"*/{file_name}" if file_name in ("tuning.json", "brought.json") else f"*/*/{file_name}"
         found = self.folder.glob(pattern)
         return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(self.folder).parts))
 
     @property
     def has_results(self) -> bool:
         """Whether a stage finished here: until one did, nothing binds the run to what was asked of it."""
-        return self.experiment_path.exists() and bool(self.record_paths("tuning.json"))
+        made = self.record_paths("tuning.json") or self.record_paths("brought.json")
+        return self.experiment_path.exists() and bool(made)
 
     def experiment(self) -> Experiment:
         """What was asked of this run.
@@ -126,7 +130,9 @@ class Run:
         whole = experiment
         if self.has_results:
             before = self.experiment()
-            differing = [path for part in _CONDITIONS for path in _differences(before, experiment, part)]
+            tuned = bool(self.record_paths("tuning.json"))
+            parts = _CONDITIONS if tuned else _CONDITIONS_OF_TEXTS
+            differing = [path for part in parts for path in _differences(before, experiment, part)]
             if differing:
                 raise UserError(
                     f"run {self.name!r} was made under other conditions ({'; '.join(differing)}); "
@@ -135,6 +141,7 @@ class Run:
             whole = experiment.model_copy(
                 update={
                     "methods": tuple(dict.fromkeys(before.methods + experiment.methods)),
+                    "brought": tuple({spec.name: spec for spec in (*before.brought, *experiment.brought)}.values()),
                     "artifacts": tuple(dict.fromkeys(before.artifacts + experiment.artifacts)),
                 }
             )
@@ -260,7 +267,13 @@ def _is_older(path: Path, seconds: float) -> bool:
 
 
 def _differences(before: Experiment, now: Experiment, part: str) -> list[str]:
-    return _compare(part, before.model_dump(mode="json")[part], now.model_dump(mode="json")[part])
+    return _compare(part, _at(before.model_dump(mode="json"), part), _at(now.model_dump(mode="json"), part))
+
+
+def _at(content: Any, path: str) -> Any:  # noqa: ANN401 - JSON
+    for part in path.split("."):
+        content = content[part]
+    return content
 
 
 def _compare(place: str, before: Any, now: Any) -> list[str]:  # noqa: ANN401 - JSON

@@ -106,8 +106,15 @@ def _judge(plan: ProbePlan, material: Material) -> Callable[[int, bytes], Answer
 
 
 def _label(content: Any) -> tuple[str, str]:  # noqa: ANN401 - JSON
-    label = content.get("label") if isinstance(content, dict) else None
-    return (label, "") if isinstance(label, str) else ("", "no label")
+    """A label; several, or none, joined by `|`; or a number."""
+    match content:
+        case {"label": str(label)}:
+            return label, ""
+        case {"labels": [*labels]} if all(isinstance(label, str) for label in labels):
+            return "|".join(labels), ""
+        case {"value": float(value)}:
+            return repr(value), ""
+    return "", "no label"
 
 
 def _first_label(content: Any) -> tuple[str, str]:  # noqa: ANN401 - JSON

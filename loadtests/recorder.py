@@ -20,7 +20,7 @@ _NOT_YET = 1 << 62
 
 
 class Answer(NamedTuple):
-    """What came back: the label, or the kind of error."""
+    """What came back: what it says of the text as one word, or the kind of error."""
 
     label: str = ""
     error: str = ""

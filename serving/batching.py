@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from serving.classifier import Classifier, Prediction, company_of
+from serving.classifier import Classifier, company_of
 from serving.deadlines import Forecast, work_of
 from serving.errors import EngineError, Overloaded
 from serving.jobs import Failure, Item, Job, Observer, OnDone, Outcome, Report
+from serving.predictions import AnyPrediction
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class Batcher:
         """Nobody waits for `job` any more: what is not computed yet will not be, and its places are free."""
         self._release(job)
 
-    async def submit(self, texts: Sequence[str], left_s: float | None = None) -> list[Prediction]:
+    async def submit(self, texts: Sequence[str], left_s: float | None = None) -> list[AnyPrediction]:
         """One prediction per text, in order; `enqueue` for a caller that can wait.
 
         Raises `Overloaded` as `enqueue` does, and `EngineError` where the model fails on one of the texts.

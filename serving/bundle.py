@@ -22,7 +22,15 @@ _REBUILD: Final = "rebuild it with `deploycost build`"
 
 EngineName = Literal["onnxruntime", "openvino", "torch"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "nf4"]
+# One label of several (softmax), each label for itself (sigmoid), or one number.
+Task = Literal["single-label", "multi-label", "regression"]
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
+# Of each task, the fewest and the most labels; None is any number.
+_LABELS_OF: Final[dict[Task, tuple[int, int | None]]] = {
+    "single-label": (2, None),
+    "multi-label": (1, None),
+    "regression": (1, 1),
+}
 
 
 class FileSeal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,14 +43,17 @@ class FileSeal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`bundle.json`: all that the endpoint has to know of a model.
 
-    `labels` stand in the order of the model's outputs. `max_tokens` is the longest sequence fed to the model, special
-    tokens included. `provenance` is free text for people (base model, method, data set). `files` is filled by
-    `seal_bundle`.
+    `labels` stand in the order of the model's outputs; that of a regression is the name of its number. `threshold` is
+    the score from which a label is given, where each is judged for itself; None otherwise. `max_tokens` is the longest
+    sequence fed to the model, special tokens included. `provenance` is free text for people (base model, method, data
+    set). `files` is filled by `seal_bundle`.
     """
 
     format_version: int = FORMAT_VERSION
     variant: _Name
+    task: Task = "single-label"
     labels: tuple[_Name, ...]
+    threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     engine: EngineName
     precision: Precision
     model_file: _Name = "model.onnx"
@@ -173,8 +184,12 @@ def _decode(content: bytes) -> Manifest:
 def _contradictions(manifest: Manifest) -> list[str]:
     """What is wrong with a manifest in itself, before any file is looked at."""
     problems: list[str] = []
-    if len(manifest.labels) < 2:
-        problems.append(f"labels: expected at least 2, got {len(manifest.labels)}")
+    least, most = _LABELS_OF[manifest.task]
+    if not least <= len(manifest.labels) <= (most or len(manifest.labels)):
+        expected = f"{least}" if most == least else f"at least {least}"
+        problems.append(f"labels: expected {expected}, got {len(manifest.labels)}")
+    if (manifest.threshold is not None) != (manifest.task == "multi-label"):
+        problems.append(f"threshold: {manifest.threshold}, but the task is {manifest.task}")
     if len(set(manifest.labels)) < len(manifest.labels):
         problems.append("labels: one is listed twice")
     buckets = manifest.token_buckets

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
@@ -14,6 +13,7 @@ from serving.bundle import Bundle, open_bundle
 from serving.engines import ENGINES
 from serving.errors import BundleError, EngineError
 from serving.limits import DEFAULT_BATCH
+from serving.predictions import AnyPrediction, EncodedText, describe
 
 # On a core a padding token costs as much as any other, and a batch saves little: measured on a 6-layer int8 encoder and
 # real news texts, waves of 8 padded freely ran at 0.7 of the rate of one text at a time, and at 1.03 with this limit.
@@ -22,29 +22,6 @@ MAX_PADDING_RATIO: Final = 0.1
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 # Two lengths in one batch, so that a model exported with a fixed size is refused at load and not by the first user.
 _PROBE_TEXTS: Final = ("", "warm up")
-
-
-class Prediction(msgspec.Struct, frozen=True):
-    """What the model says of one text.
-
-    `scores` holds the softmax over all labels, in the bundle's order, 0..1; `score` is that of `label`, the highest.
-    `tokens` is what was fed to the model, special tokens included; `truncated` says that the text was longer. `logits`,
-    the scores before the softmax, are there where they were asked for.
-    """
-
-    label: str
-    score: float
-    scores: dict[str, float]
-    tokens: int
-    truncated: bool
-    logits: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
-
-
-class EncodedText(NamedTuple):
-    """Token ids of one text, special tokens included, and whether tokens had to be dropped."""
-
-    token_ids: list[int]
-    truncated: bool
 
 
 class Classifier:
@@ -64,13 +41,13 @@ class Classifier:
         self._engine = ENGINES[self.bundle.manifest.engine](self.bundle, threads)
         self._try_out()
 
-    def predict(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH) -> list[Prediction]:
+    def predict(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH) -> list[AnyPrediction]:
         """One prediction per text, in the order of `texts`. Raises `EngineError` where the model fails."""
         encoded = [self.encode(text) for text in texts]
         return self.describe(encoded, self._logits_in_batches(encoded, batch_size))
 
     def logits(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH) -> NDArray[np.float32]:
-        """Scores before the softmax, [texts, labels], in the order of `texts`. Raises `EngineError`."""
+        """Scores before any softmax or sigmoid, [texts, labels], in the order of `texts`. Raises `EngineError`."""
         return self._logits_in_batches([self.encode(text) for text in texts], batch_size)
 
     def encode(self, text: str) -> EncodedText:
@@ -83,7 +60,9 @@ class Classifier:
         return EncodedText(encoding.ids, bool(encoding.overflowing))
 
     def batch_logits(self, encoded: Sequence[EncodedText]) -> NDArray[np.float32]:
-        """Scores before the softmax, [texts, labels], for one batch, padded to its longest text or the bucket above."""
+        """Scores before any softmax or sigmoid, [texts, labels], for one batch, padded to its longest text or the
+        bucket above.
+        """
         shape = (len(encoded), self.padded_tokens(max(len(text.token_ids) for text in encoded)))
         input_ids = np.full(shape, self.bundle.manifest.pad_token_id, dtype=np.int64)
         attention_mask = np.zeros(shape, dtype=np.int64)
@@ -99,17 +78,9 @@ class Classifier:
         """How many tokens are computed for the longest text of a batch, which has `tokens`."""
         return next((bucket for bucket in self.bundle.manifest.token_buckets if bucket >= tokens), tokens)
 
-    def describe(self, encoded: Sequence[EncodedText], logits: NDArray[np.float32]) -> list[Prediction]:
+    def describe(self, encoded: Sequence[EncodedText], logits: NDArray[np.float32]) -> list[AnyPrediction]:
         """The predictions that `logits` [texts, labels] stand for."""
-        labels = self.bundle.manifest.labels
-        rows: list[list[float]] = softmax(logits).tolist()
-        predictions: list[Prediction] = []
-        for text, row in zip(encoded, rows, strict=True):
-            score = max(row)
-            label = labels[row.index(score)]
-            scores = dict(zip(labels, row, strict=True))
-            predictions.append(Prediction(label, score, scores, len(text.token_ids), text.truncated))
-        return predictions
+        return describe(self.bundle.manifest, encoded, logits)
 
     def _logits_in_batches(self, encoded: Sequence[EncodedText], batch_size: int) -> NDArray[np.float32]:
         logits = np.empty((len(encoded), len(self.bundle.manifest.labels)), dtype=np.float32)
@@ -135,13 +106,6 @@ class Classifier:
                 f"{model} does not fit its labels: expected logits of shape {expected} for {len(encoded)} texts and "
                 f"{len(labels)} labels, got {shape}"
             )
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities over the last axis, in double precision, from scores of the same shape."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    powers = np.exp(shifted)
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def length_groups(lengths: Sequence[int], max_batch: int) -> Iterator[list[int]]:

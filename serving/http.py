@@ -14,7 +14,8 @@ import msgspec
 
 from serving import metrics, open_inference, predicting
 from serving.batching import Batcher
-from serving.classifier import Classifier, Prediction
+from serving.bundle import Task
+from serving.classifier import Classifier
 from serving.connection import Cancellable
 from serving.errors import EngineError, Overloaded
 from serving.jobs import Failure, Job, Outcome
@@ -22,7 +23,7 @@ from serving.limits import Limits
 from serving.messages import Answer, Refusal, Reply, Request, failed, json_answer, overloaded, refused
 from serving.metrics import CLIENT_LEFT, NO_ROUTE, Metrics
 from serving.openapi import Operation, document
-from serving.predicting import DEADLINE_HEADER, PredictRequest, PredictResponse
+from serving.predicting import ANSWERS, DEADLINE_HEADER, PredictRequest
 from serving.security import KeyRing
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,9 @@ class Metadata(msgspec.Struct, frozen=True):
     """Answer of `GET /metadata`: which model this process serves, and how."""
 
     variant: str
+    task: Task
     labels: tuple[str, ...]
+    threshold: float | None
     engine: str
     precision: str
     max_tokens: int
@@ -95,7 +98,9 @@ class Endpoint:
         self._name = manifest.variant
         self._metadata = Metadata(
             variant=manifest.variant,
+            task=manifest.task,
             labels=manifest.labels,
+            threshold=manifest.threshold,
             engine=manifest.engine,
             precision=manifest.precision,
             max_tokens=manifest.max_tokens,
@@ -194,11 +199,12 @@ class Endpoint:
         """All of them, each described once."""
         refusals = (400, 413, 415, 422, 503)
         v2 = open_inference
-        model = v2.model_metadata(self._name, f"{self._metadata.engine}_{self._metadata.precision}", self._labels)
+        platform = f"{self._metadata.engine}_{self._metadata.precision}"
+        model = v2.model_metadata(self._name, platform, self._metadata.labels, self._task)
         server = v2.ServerMetadata(_SERVER, _version(), ["binary_tensor_data"])
         get = lambda path, summary, answer, codes=(): Operation("GET", path, summary, None, (answer,), codes)  # noqa: E731
         infer = ("Classify texts, by the Open Inference Protocol", v2.InferRequest, (v2.InferResponse,), refusals)
-        predict = ("Classify one text or several", PredictRequest, (Prediction, PredictResponse), refusals)
+        predict = ("Classify one text or several", PredictRequest, ANSWERS[self._task], refusals)
         routes = [
             _Route(Operation("POST", "/predict", *predict), self._predict),
             _Route(get("/healthz", "The process is alive", Status), _at_once(lambda: Status("alive")), open=True),
@@ -227,8 +233,8 @@ class Endpoint:
         return routes
 
     @property
-    def _labels(self) -> tuple[str, ...]:
-        return self._metadata.labels
+    def _task(self) -> Task:
+        return self._metadata.task
 
     def _ready(self) -> Status:
         if not self._batcher.ready:
@@ -247,13 +253,13 @@ class Endpoint:
         asked = predicting.parse(request.body)
         texts = predicting.texts_of(asked, self.limits)
         return self._submit(
-            route, texts, left_s, reply, lambda outcomes: json_answer(predicting.body_of(asked, outcomes))
+            route, texts, left_s, reply, lambda outcomes: json_answer(predicting.body_of(asked, outcomes, self._task))
         )
 
     def _infer(self, route: _Route, request: Request, reply: Reply) -> Cancellable:
         """Classify by the Open Inference Protocol."""
         left_s = self._left_s(request)
-        asked, texts = open_inference.parse(request.body, request.headers)
+        asked, texts = open_inference.parse(request.body, request.headers, self._task)
         predicting.refuse_number(texts, self.limits)
         for position, text in enumerate(texts):
             predicting.refuse_unfit(text, f"text[{position}]", self.limits)
@@ -261,7 +267,7 @@ class Endpoint:
         if left_s is None and timeout is not None:
             left_s = open_inference.timeout_s(timeout)
         return self._submit(
-            route, texts, left_s, reply, lambda outcomes: open_inference.answer(asked, self._name, outcomes)
+            route, texts, left_s, reply, lambda outcomes: open_inference.answer(asked, self._name, outcomes, self._task)
         )
 
     def _left_s(self, request: Request) -> float | None:

@@ -7,16 +7,16 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.classifier import EncodedText, Prediction
 from serving.errors import EngineError, Overloaded
+from serving.predictions import AnyPrediction, EncodedText
 
 Failure = EngineError | Overloaded
 
 
 class Outcome(NamedTuple):
-    """What the model says of one text; `logits` [labels] are its scores before the softmax."""
+    """What the model says of one text; `logits` [labels] are its scores before any softmax or sigmoid."""
 
-    prediction: Prediction
+    prediction: AnyPrediction
     logits: NDArray[np.float32]
 
 

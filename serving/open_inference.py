@@ -1,20 +1,23 @@
 """The Open Inference Protocol, version 2, as Triton's and KServe's clients speak it over HTTP.
 
 One input, `text` (BYTES [n] or [n, 1]); outputs `scores` and `logits` (FP32 [n, labels], in the order of the bundle's
-labels), `labels` (BYTES [n], the best label of each text) and `truncated` (BOOL [n]). Tensors travel as JSON or, by the
+labels) and `truncated` (BOOL [n]); where one label is chosen `labels` (BYTES [n], the best label of each text), where
+each is judged for itself `decisions` (BOOL [n, labels], which of them are given). Tensors travel as JSON or, by the
 binary tensor data extension, behind it: the header `Inference-Header-Content-Length` tells where the JSON ends.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
+from serving.bundle import Task
 from serving.jobs import Outcome
 from serving.limits import LONGEST_DEADLINE_MS
 from serving.messages import Answer, Refusal, whole_number
+from serving.predictions import MultiLabelPrediction, told
 
 HEADER_LENGTH: Final = b"inference-header-content-length"
 INPUT: Final = "text"
@@ -86,7 +89,7 @@ class TensorMetadata(msgspec.Struct, frozen=True):
 
 
 class ModelMetadata(msgspec.Struct, frozen=True):
-    """Answer of `GET /v2/models/{name}`; `labels` name the columns of `scores` and `logits`."""
+    """Answer of `GET /v2/models/{name}`; `labels` name the columns of `scores`, `logits` and `decisions`."""
 
     name: str
     versions: list[str]
@@ -131,26 +134,51 @@ def _logits(outcomes: Sequence[Outcome]) -> np.ndarray:
     return np.stack([outcome.logits for outcome in outcomes])
 
 
-# Name, type, and how the tensor is made; a list is a BYTES tensor.
-OUTPUTS: Final[Mapping[str, tuple[str, Callable[[Sequence[Outcome]], "np.ndarray | list[str]"]]]] = {
-    "scores": ("FP32", _scores),
-    "labels": ("BYTES", lambda outcomes: [outcome.prediction.label for outcome in outcomes]),
-    "logits": ("FP32", _logits),
-    "truncated": ("BOOL", lambda outcomes: np.array([outcome.prediction.truncated for outcome in outcomes])),
+def _decisions(outcomes: Sequence[Outcome]) -> np.ndarray:
+    return np.array([_given(outcome) for outcome in outcomes], dtype=np.bool_)
+
+
+def _given(outcome: Outcome) -> list[bool]:
+    prediction = outcome.prediction
+    given = set(prediction.labels) if isinstance(prediction, MultiLabelPrediction) else {told(prediction)}
+    return [label in given for label in prediction.scores]
+
+
+class Output(NamedTuple):
+    """A tensor that a model answers with, and how it is made; a list is a BYTES tensor."""
+
+    datatype: str
+    by_label: bool
+    make: Callable[[Sequence[Outcome]], "np.ndarray | list[str]"]
+
+
+_SCORES: Final = Output("FP32", True, _scores)
+_LABELS: Final = Output("BYTES", False, lambda outcomes: [told(outcome.prediction) for outcome in outcomes])
+_DECISIONS: Final = Output("BOOL", True, _decisions)
+_LOGITS: Final = Output("FP32", True, _logits)
+_TRUNCATED: Final = Output(
+    "BOOL", False, lambda outcomes: np.array([outcome.prediction.truncated for outcome in outcomes])
+)
+OUTPUTS: Final[Mapping[Task, Mapping[str, Output]]] = {
+    "single-label": {"scores": _SCORES, "labels": _LABELS, "logits": _LOGITS, "truncated": _TRUNCATED},
+    "multi-label": {"scores": _SCORES, "decisions": _DECISIONS, "logits": _LOGITS, "truncated": _TRUNCATED},
+    "regression": {"scores": _SCORES, "logits": _LOGITS, "truncated": _TRUNCATED},
 }
 
 _decode = msgspec.json.Decoder(InferRequest).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def model_metadata(name: str, platform: str, labels: Sequence[str]) -> ModelMetadata:
+def model_metadata(name: str, platform: str, labels: Sequence[str], task: Task) -> ModelMetadata:
     """What the protocol tells of a model with these labels."""
-    shapes = {"scores": [-1, len(labels)], "logits": [-1, len(labels)]}
-    outputs = [TensorMetadata(output, datatype, shapes.get(output, [-1])) for output, (datatype, _) in OUTPUTS.items()]
+    outputs = [
+        TensorMetadata(named, output.datatype, [-1, len(labels)] if output.by_label else [-1])
+        for named, output in OUTPUTS[task].items()
+    ]
     return ModelMetadata(name, [VERSION], platform, [TensorMetadata(INPUT, "BYTES", [-1])], outputs, list(labels))
 
 
-def parse(body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferRequest, list[str]]:
+def parse(body: bytes, headers: Mapping[bytes, bytes], task: Task) -> tuple[InferRequest, list[str]]:
     """The request in a body and its texts; `Refusal` (400) where the protocol or the model asks for something else."""
     length = headers.get(HEADER_LENGTH)
     end = len(body) if length is None else whole_number(length)
@@ -168,10 +196,11 @@ def parse(body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferRequest, li
         names = ", ".join(repr(tensor.name[:50]) for tensor in asked.inputs[:5]) or "none"
         raise Refusal(400, f"unexpected inference inputs {names}; expected one, {INPUT!r}")
     for wanted in asked.outputs:
-        if wanted.name not in OUTPUTS:
-            raise Refusal(400, f"unexpected inference output {wanted.name[:50]!r}; expected of {', '.join(OUTPUTS)}")
+        if wanted.name not in OUTPUTS[task]:
+            known = ", ".join(OUTPUTS[task])
+            raise Refusal(400, f"unexpected inference output {wanted.name[:50]!r}; expected of {known}")
         if "classification" in wanted.parameters:
-            raise Refusal(400, "the classification extension is not spoken here; read the outputs scores and labels")
+            raise Refusal(400, "the classification extension is not spoken here; read the output scores")
     return asked, _texts(asked.inputs[0], body[end:])
 
 
@@ -214,14 +243,14 @@ def _unpack(packed: bytes) -> list[str]:
     return texts
 
 
-def answer(asked: InferRequest, model_name: str, outcomes: Sequence[Outcome]) -> Answer:
+def answer(asked: InferRequest, model_name: str, outcomes: Sequence[Outcome], task: Task) -> Answer:
     """The answer with the outputs that were asked for, as JSON or with binary tensors behind it."""
     all_binary = asked.parameters.get("binary_data_output") is True
-    wanted = asked.outputs or [RequestedOutput(name) for name in OUTPUTS]
+    wanted = asked.outputs or [RequestedOutput(name) for name in OUTPUTS[task]]
     tensors: list[OutputTensor] = []
     behind: list[bytes] = []
     for output in wanted:
-        datatype, make = OUTPUTS[output.name]
+        datatype, _, make = OUTPUTS[task][output.name]
         made = make(outcomes)
         shape = [len(made)] if isinstance(made, list) else list(made.shape)
         tensor = OutputTensor(output.name, datatype, shape)

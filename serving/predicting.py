@@ -1,13 +1,15 @@
 """`POST /predict`: what it takes and what it answers."""
 
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
 import msgspec
 
-from serving.classifier import Prediction
+from serving.bundle import Task
 from serving.jobs import Outcome
 from serving.limits import LONGEST_DEADLINE_MS, Limits
 from serving.messages import Refusal, whole_number
+from serving.predictions import AnyPrediction, MultiLabelPrediction, NumberPrediction, Prediction
 
 DEADLINE_HEADER: Final = b"x-deadline-ms"
 _EXPECTED: Final = 'expected {"text": "..."} or {"texts": ["...", ...]}'
@@ -21,7 +23,7 @@ _WholeNumber = Annotated[float, msgspec.Meta(ge=1, multiple_of=1, extra_json_sch
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Body of `POST /predict`: one of `text` and `texts`.
 
-    `top_k` keeps so many of the scores, highest first; `logits` adds the scores before the softmax.
+    `top_k` keeps so many of the scores, highest first; `logits` adds the scores before the softmax or sigmoid.
     """
 
     text: _Text | msgspec.UnsetType = msgspec.UNSET
@@ -35,6 +37,25 @@ class PredictResponse(msgspec.Struct, frozen=True):
 
     predictions: list[Prediction]
 
+
+class MultiLabelResponse(msgspec.Struct, frozen=True):
+    """As `PredictResponse`, where each label is judged for itself."""
+
+    predictions: list[MultiLabelPrediction]
+
+
+class NumbersResponse(msgspec.Struct, frozen=True):
+    """As `PredictResponse`, of a regression."""
+
+    predictions: list[NumberPrediction]
+
+
+# What one text and several are answered with.
+ANSWERS: Final[Mapping[Task, tuple[type[msgspec.Struct], type[msgspec.Struct]]]] = {
+    "single-label": (Prediction, PredictResponse),
+    "multi-label": (MultiLabelPrediction, MultiLabelResponse),
+    "regression": (NumberPrediction, NumbersResponse),
+}
 
 _decode = msgspec.json.Decoder(PredictRequest).decode
 
@@ -93,15 +114,16 @@ def deadline_s(value: bytes) -> float:
     return number / 1000
 
 
-def body_of(asked: PredictRequest, outcomes: list[Outcome]) -> Prediction | PredictResponse:
-    """What is answered, in the form that was asked for."""
+def body_of(asked: PredictRequest, outcomes: list[Outcome], task: Task) -> msgspec.Struct:
+    """What is answered, in the form that was asked for: one of the two that `ANSWERS` has for the task."""
     predictions = [outcome.prediction for outcome in outcomes]
     if asked.logits or asked.top_k is not msgspec.UNSET:
         predictions = [_as_asked(asked, outcome) for outcome in outcomes]
-    return predictions[0] if isinstance(asked.text, str) else PredictResponse(predictions)
+    several: Any = ANSWERS[task][1]
+    return predictions[0] if isinstance(asked.text, str) else several(predictions)
 
 
-def _as_asked(asked: PredictRequest, outcome: Outcome) -> Prediction:
+def _as_asked(asked: PredictRequest, outcome: Outcome) -> AnyPrediction:
     prediction = outcome.prediction
     labels = list(prediction.scores)
     logits = dict(zip(labels, outcome.logits.tolist(), strict=True))

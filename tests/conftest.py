@@ -18,6 +18,7 @@ from deploycost.dataset import Dataset, LabelledTexts
 from deploycost.demo_news import generate_news
 from deploycost.environment import MachineFacts
 from deploycost.records import (
+    BroughtRecord,
     Certificate,
     Check,
     CurvePoint,
@@ -147,6 +148,54 @@ def tuned(
     return get
 
 
+@pytest.fixture(scope="session")
+def tiny_classifier(tiny_bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Folders of saved sequence classifiers, once a session: `tiny_classifier("bert", "multi-label", "World", ...)`."""
+    from serving.bundle import Task
+
+    done: dict[tuple[str, ...], Path] = {}
+    problems: dict[Task, str] = {
+        "single-label": "single_label_classification", "multi-label": "multi_label_classification",
+        "regression": "regression",
+    }  # fmt: skip
+
+    def get(family: str, task: Task, *labels: str) -> Path:
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        if (family, task, *labels) not in done:
+            torch.manual_seed(1)
+            folder = tmp_path_factory.mktemp(f"{family}-{task}")
+            fields: dict[str, Any] = {
+                "num_labels": len(labels), "id2label": dict(enumerate(labels)), "problem_type": problems[task],
+                "label2id": {name: number for number, name in enumerate(labels)},
+            }  # fmt: skip
+            if family == "electra":
+                model = _electra(fields)
+            else:
+                model = AutoModelForSequenceClassification.from_pretrained(tiny_bases[family], **fields)
+            with torch.no_grad():  # else all texts would get nearly the same numbers
+                for name, parameter in model.named_parameters():
+                    if parameter.ndim == 2 and ("classifier" in name or family == "electra"):
+                        parameter.mul_(8)
+            model.save_pretrained(folder)
+            AutoTokenizer.from_pretrained(tiny_bases["bert" if family == "electra" else family]).save_pretrained(folder)
+            done[family, task, *labels] = folder
+        return done[family, task, *labels]
+
+    return get
+
+
+def _electra(fields: dict[str, Any]) -> Any:
+    from transformers import ElectraConfig, ElectraForSequenceClassification
+
+    config = ElectraConfig(
+        vocab_size=VOCABULARY, embedding_size=WIDTH, hidden_size=WIDTH, num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS, intermediate_size=INNER, max_position_embeddings=MAX_POSITIONS, **fields,
+    )  # fmt: skip
+    return ElectraForSequenceClassification(config)
+
+
 def _bert(texts: list[str]) -> tuple[Any, Any]:
     from transformers import BertConfig, BertModel, BertTokenizer
 
@@ -268,6 +317,25 @@ def make_variant(make_load: Callable[..., LoadRecord]) -> Callable[..., Variant]
         )  # fmt: skip
         fields: dict[str, Any] = {"load": make_load(variant=name)}
         return Variant(tuning=tuning, export=export, **(fields | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_brought(make_variant: Callable[..., Variant]) -> Callable[..., Variant]:
+    """A variant of a model that was brought, of unknown accuracy unless scores are given."""
+
+    def make(name: str = "own.onnx-int8", scores: Any = None, task: Any = "single-label", **changes: Any) -> Variant:
+        variant = make_variant(name, **changes)
+        export = variant.export.model_copy(update={"scores": scores, "method": "brought"})
+        brought = BroughtRecord(
+            fingerprint="f", slug=name.partition(".")[0], source="model", kind="classifier",
+            architecture="BertForSequenceClassification", digest="d" * 64, base_model="model", task=task,
+            label_names=("a", "b"), dataset="texts", dataset_fingerprint="f", dataset_description="", notes=("a note",),
+            dataset_generated=False, max_tokens=64, scores=scores, total_parameters=1_000_000, mean_tokens=50,
+            machine=MACHINE, finished_at=WHEN,
+        )  # fmt: skip
+        return variant.model_copy(update={"tuning": brought, "export": export})
 
     return make
 

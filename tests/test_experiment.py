@@ -157,7 +157,7 @@ def test_all_mistakes_are_told_at_once_with_their_places() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"methods": []}, "methods: tuple should have at least 1 item"),
+        ({"methods": []}, "methods: expected at least one, or a trained model that is brought (--from)"),
         ({"methods": 5}, "methods: input should be a valid tuple"),
         ({"methods": [{"name": "lora"}]}, "methods.0: unknown {'name': 'lora'}"),
         ({"methods": [["lora"]]}, "methods.0: unknown ['lora']"),

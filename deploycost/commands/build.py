@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from deploycost import answers, pipeline
-from deploycost.commands.options import BuildFlags, ExportFlags, Place, asked, require_readers
+from deploycost import answers, pipeline, sources
+from deploycost.commands.options import BringFlags, BuildFlags, ExportFlags, Place, asked, require_readers
 from deploycost.commands.output import say, show, show_json, width
 from deploycost.errors import NoAnswer
 from deploycost.records import Variant
-from deploycost.reporting.tables import fidelity_table, methods_table, training_tables
+from deploycost.reporting.tables import fidelity_table, model_tables, score_tables, training_tables
 from deploycost.workspace import DEFAULT_RUN_NAME, Run, new_run
 
 
@@ -22,29 +22,37 @@ def build(
     place: Place | None = None,
     flags: BuildFlags | None = None,
     export: ExportFlags | None = None,
+    bring: BringFlags | None = None,
     json: Annotated[bool, Parameter(negative="", help="Print one JSON document instead of tables.")] = False,
 ) -> int:
-    """Fine-tune, merge, export, quantise and verify variants. What is done already is kept.
+    """Fine-tune, merge, export, quantise and verify variants, or bring a model (--from) that is trained already. What
+    is done is kept.
 
     Example: deploycost build --method stacked --model minilm --dataset demo
+    Example: deploycost build --from my-model/ --dataset tickets.csv
     """
     place = place or Place()
     run = new_run(place.runs_dir, place.run or DEFAULT_RUN_NAME)
-    wanted = asked(run, experiment, flags, export)
-    require_readers(flags, wanted.methods)
-    material = pipeline.gather(wanted)
+    wanted = asked(run, experiment, flags, export, bring=bring)
+    if wanted.methods:
+        require_readers(flags, wanted.methods)
+    found = sources.gather(wanted)
     with run.locked():
-        whole = run.adopt(wanted)
-        refused = pipeline.build(run, wanted, material, say)
-        slugs = {whole.method_slug(method) for method in wanted.methods}
+        run.adopt(found.experiment)
+        refused = sources.build(run, found, say)
+        slugs = sources.slugs_of(found.experiment)
         built = [variant for variant in pipeline.variants_of(run) if variant.tuning.slug in slugs]
         tunings = [tuning for tuning in answers.tunings_of(run) if tuning.slug in slugs]
     if json:
         trainings = [tuning.model_dump(mode="json") for tuning in tunings]
         show_json({"variants": [as_json(run, variant) for variant in built], "trainings": trainings})
     else:
-        served = [methods_table(tuple(built), None, width()), fidelity_table(built, width())] if built else []
-        show(*served[:1], *training_tables(tunings, answers.profiles_of(run, tunings), width()), *served[1:])
+        served = [fidelity_table(built, width()), *score_tables(built, width())] if built else []
+        show(
+            *model_tables(tuple(built), None, width()),
+            *training_tables(tunings, answers.profiles_of(run, tunings), width()),
+            *served,
+        )
     if refused:
         raise NoAnswer("; ".join(refused))
     return 0
@@ -53,14 +61,15 @@ def build(
 def as_json(run: Run, variant: Variant) -> dict[str, Any]:
     """One variant as `build --json` and scripts know it."""
     tuning, export = variant.tuning, variant.export
+    scores = export.scores.model_dump() if export.scores is not None else {}
     return {
         "variant": variant.name,
         "method": tuning.method,
         "artifact": export.artifact,
-        "accuracy": export.scores.accuracy,
-        "macro_f1": export.scores.macro_f1,
-        "precision": export.scores.precision,
-        "recall": export.scores.recall,
+        "task": tuning.task,
+        "accuracy": export.accuracy,
+        **{name: scores.get(name) for name in ("macro_f1", "precision", "recall")},
+        "scores": scores or None,
         "training_s": tuning.training_s,
         "peak_memory_bytes": tuning.peak_memory_bytes,
         "trainable_parameters": tuning.trainable_parameters,

@@ -13,12 +13,12 @@ from deploycost.commands.options import LoadFlags, Place, asked, with_flags
 from deploycost.commands.output import say, show, show_json, width
 from deploycost.commands.soak import CourseFlags, hold
 from deploycost.commands.traffic import ServiceFlags, TrafficFlags, client_of, own_texts
-from deploycost.dataset import load_dataset
 from deploycost.environment import machine_facts
 from deploycost.errors import NoAnswer, UserError, unknown_name
 from deploycost.experiment import Experiment
 from deploycost.records import LoadRecord, Variant, write_record
 from deploycost.reporting.tables import load_curve_table, settings_table
+from deploycost.task_dataset import load_texts
 from deploycost.units import rate
 from deploycost.workspace import open_run, write_text
 
@@ -59,7 +59,7 @@ def loadtest(
         wanted = asked(run, None, load)
         chosen = _chosen(pipeline.variants_of(run), variants)
         seed, texts = wanted.training.seed, own_texts(traffic)
-        sample = pipeline.sample_texts(texts or load_dataset(wanted.dataset, seed).test.texts, seed)
+        sample = pipeline.sample_texts(texts or load_texts(wanted.dataset, seed).test.texts, seed)
         bench = pipeline.LoadBench(sample, machine_facts(instance_type), client, own_texts=texts is not None)
         if course.holds:
             return hold(run, wanted, chosen, bench, course, json=json)

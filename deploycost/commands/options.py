@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,13 @@ from deploycost.methods import readers_of
 from deploycost.workspace import DEFAULT_RUNS_DIR, Run
 
 _ASKS_FOR = "asks_for"
+# Of the flags of training, those that a brought model reads as its own: flag, and field of its `BroughtSpec`.
+_OF_BROUGHT = {"model": "base", "bits": "bits", "max_tokens": "max_tokens"}
+# Those of the texts that it is judged on, and of what is made of it.
+_OF_TEXTS = (
+    "dataset", "text_column", "label_column", "train_rows", "test_rows", "artifacts", "seed",
+    "trim_vocabulary", "accuracy_aware",
+)  # fmt: skip
 
 
 def _flag(place: str) -> Any:  # noqa: ANN401 - dataclasses.field is untyped too
@@ -173,6 +180,29 @@ class ExportFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class BringFlags:
+    """A trained model to bring instead of training one."""
+
+    source: Annotated[
+        str | None,
+        Parameter(
+            name="--from",
+            help="Bring a trained classifier instead of training one: the folder it was saved in, a PEFT adapter's, "
+            "an ONNX file, or a hub id.",
+        ),
+    ] = None
+    name: Annotated[str | None, Parameter(help="What to call the model that is brought. Default: own.")] = None
+    task: Annotated[
+        str | None,
+        Parameter(help="single-label, multi-label or regression. Default: what the model's config.json says."),
+    ] = None
+    tokenizer: Annotated[
+        str | None, Parameter(help="Its tokenizer.json, or a folder with one. Default: the one beside the model.")
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class LoadFlags:
     """How a capacity is found."""
 
@@ -295,24 +325,40 @@ class PriceFlags:
 
 
 def asked(
-    run: Run, file: Path | None, *flags: BuildFlags | ExportFlags | LoadFlags | SloFlags | PriceFlags | None
+    run: Run,
+    file: Path | None,
+    *flags: BuildFlags | ExportFlags | LoadFlags | SloFlags | PriceFlags | None,
+    bring: BringFlags | None = None,
 ) -> Experiment:
     """The experiment that a command asks for: the file's, else the run's, else the default, with the flags over it.
+
+    One that brings a model asks for no method, one that names methods for no model that was brought before.
 
     Raises:
         UserError: all mistakes in one line.
     """
     kept = run.experiment() if run.has_results else Experiment()
-    return with_flags(kept if file is None else read_experiment(file), *flags)
+    return with_flags(kept if file is None else read_experiment(file), *flags, bring=bring)
 
 
-def with_flags(base: Experiment, *flags: BuildFlags | LoadFlags | PriceFlags | None) -> Experiment:
+def with_flags(
+    base: Experiment,
+    *flags: BuildFlags | ExportFlags | LoadFlags | SloFlags | PriceFlags | None,
+    bring: BringFlags | None = None,
+) -> Experiment:
     """An experiment with flags over it.
 
     Raises:
         UserError: all mistakes in one line.
     """
     content = base.model_dump(mode="json")
+    build = next((group for group in flags if isinstance(group, BuildFlags)), None)
+    if bring is not None and bring != BringFlags():
+        brought = _brought(bring, build)
+        content |= {"methods": [], "brought": [brought]}
+        flags = tuple(replace(group, **dict.fromkeys(_OF_BROUGHT)) if group is build else group for group in flags)
+    elif build is not None and build.method is not None:
+        content["brought"] = []
     for group in flags:
         for flag in fields(group) if group is not None else ():
             value = getattr(group, flag.name)
@@ -329,6 +375,27 @@ def refuse_two_peaks(price: PriceFlags | None) -> None:
     """
     if price is not None and price.traffic is not None and price.peak_to_mean is not None:
         raise UserError("--traffic and --peak-to-mean both say how high the peak is: give one of the two")
+
+
+def _brought(bring: BringFlags, build: BuildFlags | None) -> dict[str, Any]:
+    """What is asked of a model that is brought, as a `BroughtSpec` takes it.
+
+    Raises:
+        UserError: flags of training are among those given, or nothing is brought.
+    """
+    if bring.source is None:
+        given = [f"--{flag.name}" for flag in fields(bring) if getattr(bring, flag.name) is not None]
+        raise UserError(
+            f"{', '.join(given)} {'is' if len(given) == 1 else 'are'} of a model that is brought: name it with --from, "
+            "or leave the flag out"
+        )
+    given = [flag for flag in fields(BuildFlags) if build is not None and getattr(build, flag.name) is not None]
+    unread = [flag_name(flag) for flag in given if flag.name not in (*_OF_BROUGHT, *_OF_TEXTS)]
+    if unread:
+        raise UserError(f"--from brings a model that is trained already: leave out {', '.join(unread)}")
+    spec = {"source": bring.source, "name": bring.name, "task": bring.task, "tokenizer": bring.tokenizer}
+    spec |= {place: getattr(build, name) for name, place in _OF_BROUGHT.items()} if build is not None else {}
+    return {place: value for place, value in spec.items() if value is not None}
 
 
 def require_readers(flags: BuildFlags | None, methods: Sequence[MethodName]) -> None:

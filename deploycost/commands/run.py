@@ -7,8 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from deploycost import answers, pipeline
+from deploycost import answers, pipeline, sources
 from deploycost.commands.options import (
+    BringFlags,
     BuildFlags,
     LoadFlags,
     Place,
@@ -22,9 +23,10 @@ from deploycost.errors import NoAnswer
 from deploycost.reporting.tables import (
     answer_panel,
     artifacts_table,
-    methods_table,
+    model_tables,
     quotes_table,
     returns_table,
+    score_tables,
     training_tables,
 )
 from deploycost.workspace import DEFAULT_RUN_NAME, Run, new_run
@@ -35,6 +37,7 @@ def run(
     *,
     place: Place | None = None,
     build: BuildFlags | None = None,
+    bring: BringFlags | None = None,
     load: LoadFlags | None = None,
     price: PriceFlags | None = None,
     json: Annotated[bool, Parameter(negative="", help="Print one JSON document instead of tables.")] = False,
@@ -46,16 +49,17 @@ def run(
     place = place or Place()
     folder = new_run(place.runs_dir, place.run or DEFAULT_RUN_NAME)
     refuse_two_peaks(price)
-    wanted = asked(folder, experiment, build, load, price)
-    require_readers(build, wanted.methods)
-    material = pipeline.gather(wanted)
+    wanted = asked(folder, experiment, build, load, price, bring=bring)
+    if wanted.methods:
+        require_readers(build, wanted.methods)
+    gathered = sources.gather(wanted)
     with folder.locked():
-        whole = folder.adopt(wanted)
-        refused = pipeline.build(folder, wanted, material, say)
+        whole = folder.adopt(gathered.experiment)
+        refused = sources.build(folder, gathered, say)
         found = pipeline.variants_of(folder)
         if not found:
             raise NoAnswer(f"no variant came through: {'; '.join(refused)}")
-        bench = pipeline.load_bench(material.dataset, wanted.training.seed)
+        bench = pipeline.load_bench(gathered.dataset, wanted.training.seed)
         pipeline.load_test(folder, whole, found, bench, say)
         files, known = answers.make_report(folder, whole)
     if json:
@@ -72,9 +76,10 @@ def run(
 def _show_all(run: Run, known: answers.Answers) -> None:
     variants, tunings = tuple(pipeline.variants_of(run)), answers.tunings_of(run)
     show(
-        methods_table(variants, known.sheet, width()),
+        *model_tables(variants, known.sheet, width()),
         *training_tables(tunings, answers.profiles_of(run, tunings), width()),
         artifacts_table(variants, width()),
+        *score_tables(variants, width()),
         quotes_table(known.sheet, width()),
         *([returns_table(known.returns, width())] if known.returns else []),
         answer_panel(known.recommendation, known.no_recommendation_reason),

@@ -16,7 +16,7 @@ from deploycost.costing.rows import OS_RESERVE_BYTES, MachineRow
 from deploycost.costing.sieve import NO_BOUNDS, SORTS, Bounds, Sight, SortKey, bounds_told, nearest_miss, pareto, within
 from deploycost.costing.table import Table
 from deploycost.errors import NoAnswer, UserError
-from deploycost.records import LoadRecord, Quote, Subject
+from deploycost.records import LoadRecord, Quote, Subject, Variant
 from deploycost.units import milliseconds, percent, usd
 from deploycost.verdicts import Policy, QuoteSheet, Traffic
 
@@ -169,6 +169,7 @@ class _Sheet:
         value = SORTS[asked.sort]
         ordered = sorted(quotes, key=lambda each: (inf if (v := value(each)) is None else v, *cost_order(each)))
         told = (*self.alternatives.warnings, *_load_warnings(loads, asked.slo_p95_ms), *found.pop("warnings"))
+        told += tuple(_model_warnings(self.variants))
         return QuoteSheet(
             quotes=tuple(ordered),
             traffic=asked.traffic,
@@ -241,6 +242,13 @@ def _load_warnings(loads: dict[str, LoadRecord], slo_p95_ms: float) -> list[str]
                 f"{milliseconds(slo_p95_ms)}; load-test again with --slo-p95 {slo_p95_ms:g}"
             )
     return told
+
+
+def _model_warnings(variants: Sequence[Subject]) -> list[str]:
+    names = dict.fromkeys(
+        each.tuning.slug for each in variants if isinstance(each, Variant) and each.export.accuracy is None
+    )
+    return [f"the accuracy of {name} is unknown, so what a right answer costs is too" for name in names]
 
 
 def _quote_warnings(quotes: Sequence[Quote], policy: Policy) -> list[str]:

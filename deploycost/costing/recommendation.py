@@ -32,6 +32,7 @@ class _Sieve:
     slow: list[Quote]
     too_large: list[Quote]
     inaccurate: list[Quote]
+    unjudged: list[Quote]
 
 
 def recommend(sheet: QuoteSheet, limits: Limits | None = None) -> Recommendation:
@@ -43,8 +44,8 @@ def recommend(sheet: QuoteSheet, limits: Limits | None = None) -> Recommendation
         NoAnswer: none is within the limits; says how many each limit refused and what would change that.
     """
     limits = limits or Limits()
-    best = max((value for each in sheet.quotes if (value := each.accuracy.value) is not None), default=0.0)
-    least = max(best - limits.max_accuracy_drop, limits.min_accuracy)
+    best = max((value for each in sheet.quotes if (value := each.accuracy.value) is not None), default=None)
+    least = max((best or 0.0) - limits.max_accuracy_drop, limits.min_accuracy)
     sieve = _sift(sheet, least)
     if not sieve.passed:
         raise NoAnswer(_why_none(sheet, sieve, least))
@@ -59,7 +60,7 @@ def recommend(sheet: QuoteSheet, limits: Limits | None = None) -> Recommendation
 
 
 def _sift(sheet: QuoteSheet, least_accuracy: float) -> _Sieve:
-    sieve = _Sieve([], sum(each.capacity_rps.value is None for each in sheet.quotes), [], [], [])
+    sieve = _Sieve([], sum(each.capacity_rps.value is None for each in sheet.quotes), [], [], [], [])
     for each in sheet.quotes:
         if each.capacity_rps.value is None:
             continue
@@ -67,6 +68,8 @@ def _sift(sheet: QuoteSheet, least_accuracy: float) -> _Sieve:
             sieve.slow.append(each)
         elif not each.fits_memory:
             sieve.too_large.append(each)
+        elif each.accuracy.value is None and least_accuracy > 0:
+            sieve.unjudged.append(each)
         elif (each.accuracy.value or 0.0) < least_accuracy - _ROUNDING:
             sieve.inaccurate.append(each)
         else:
@@ -93,11 +96,16 @@ def _why_none(sheet: QuoteSheet, sieve: _Sieve, least: float) -> str:
         most = max(each.accuracy.value or 0.0 for each in sieve.inaccurate)
         told.append(f"{len(sieve.inaccurate)} are below {percent(least)} accuracy")
         advice.append(f"accept {percent(most)} with --max-accuracy-drop or --min-accuracy")
+    if sieve.unjudged:
+        told.append(f"{len(sieve.unjudged)} are of unknown accuracy")
+        advice.append("judge them on labelled texts, or ask for no accuracy")
     return f"none fits: of {len(sheet.quotes)} quotes {', '.join(told)}; to get an answer: {'; or '.join(advice)}"
 
 
-def _reason(first: Quote, sheet: QuoteSheet, passed: int, best: float, least: float) -> str:
+def _reason(first: Quote, sheet: QuoteSheet, passed: int, best: float | None, least: float) -> str:
     accuracy = f"accuracy {percent(first.accuracy.value)} (best {percent(best)}, asked at least {percent(least)})"
+    if best is None:
+        accuracy = "their answers near the model's own (accuracy is unknown)"
     basis = first.capacity_rps.basis
     caution = "" if basis == "measured" else f" Its capacity there is {basis}, not measured."
     doubt = "" if first.certified else " Its load test is not certified."

@@ -55,10 +55,18 @@ class _Baseline:
 def one_off_usd(variant: Variant, usd_per_hour: Decimal) -> Figure:
     """What making the variant costs once: its training and export time at a machine's price.
 
-    Assumed, because the machine that trained it was timed but not hired.
+    Assumed, because the machine that trained it was timed but not hired. What training a model took that was brought is
+    not known, and not counted: see `one_off_notes`.
     """
-    seconds = Decimal(str(variant.tuning.training_s)) + Decimal(str(variant.export.export_s))
+    seconds = Decimal(str(variant.tuning.training_s or 0)) + Decimal(str(variant.export.export_s))
     return Figure(value=float(seconds / SECONDS_PER_HOUR * usd_per_hour), basis="assumed")
+
+
+def one_off_notes(variant: Variant) -> tuple[str, ...]:
+    """What the one-off cost of a variant leaves out."""
+    if variant.tuning.training_s is not None:
+        return ()
+    return (f"training not counted: {variant.tuning.slug} was brought, and what its training cost is not known",)
 
 
 def classification_request(

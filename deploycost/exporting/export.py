@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,8 @@ from deploycost.exporting.writers import ONNX_FILE, WRITERS, Source
 from deploycost.models.adapter_folder import load_merged, read_recipe
 from deploycost.models.base import find_base, load_tokenizer
 from deploycost.models.plain_attention import with_plain_attention
-from deploycost.models.scoring import compare, score
-from deploycost.records import AccuracyDrop, ExportRecord, Parity, TuningRecord
+from deploycost.models.scoring import THRESHOLD, compare, score_task
+from deploycost.records import AccuracyDrop, ExportRecord, ModelRecord, Parity, TuningRecord
 from deploycost.units import percent
 from serving.bundle import Bundle, Manifest, seal_bundle
 from serving.classifier import Classifier
@@ -43,17 +44,19 @@ _TRIMMED_ALLOWANCE = 0.05
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A tuned model ready to be written in any precision: its plain fp32 graph, its tokenizer, its own answers.
+    """A tuned or brought model ready to be written in any precision: its plain fp32 graph, its tokenizer, its answers.
 
     `network` is what the graph was written from, None for a model that came as a graph; `train` are the texts that
     calibrated artifacts watch, None where there are none.
+
+    The labels of `test` are None where nothing is known of them.
     """
 
-    tuning: TuningRecord
+    tuning: ModelRecord
     graph_path: Path
     tokenizer: PreTrainedTokenizerFast
     max_tokens: int
-    test: LabelledTexts
+    test: LabelledTexts[Any]
     logits: NDArray[np.float32]
     merge_s: float
     network: nn.Module | None = None
@@ -155,7 +158,7 @@ def export(
         artifact=name,
         engine=artifact.engine,
         precision=artifact.precision,
-        scores=score(trained.test.labels, served),
+        scores=score_task(trained.tuning.task, trained.test.labels, served),
         parity=parity,
         size_bytes=bundle.size_bytes,
         export_s=export_s,
@@ -163,15 +166,29 @@ def export(
         mean_tokens=trained.tuning.mean_tokens,
         machine=machine_facts(),
         finished_at=now(),
-        calibration_error=calibration_error(trained.test.labels, served),
-        trained_calibration_error=calibration_error(trained.test.labels, trained.logits),
+        calibration_error=_calibration_error(trained, served),
+        trained_calibration_error=_calibration_error(trained, trained.logits),
         accuracy_drop=drop,
         calibration=source.calibration.description if source.calibration is not None else "",
         shared_bytes=share_files(bundle, neighbours),
         vocabulary=None
         if trained.trimming is None
-        else trained.trimming.record(trained.test.labels, trained.logits, served),
+        else trained.trimming.record(_one_label_each(trained), trained.logits, served),
     )
+
+
+def _has_labels(trained: TrainedModel, texts: LabelledTexts[Any]) -> bool:
+    return trained.tuning.task == "single-label" and None not in texts.labels
+
+
+def _one_label_each(trained: TrainedModel) -> Sequence[int] | None:
+    """The true label of each test row; None where they are unknown, several, or numbers."""
+    return trained.test.labels if _has_labels(trained, trained.test) else None
+
+
+def _calibration_error(trained: TrainedModel, logits: NDArray[np.float32]) -> float | None:
+    labels = _one_label_each(trained)
+    return calibration_error(labels, logits) if labels is not None else None
 
 
 def _token_buckets(trained: TrainedModel) -> tuple[int, ...]:
@@ -192,7 +209,9 @@ def source_of(trained: TrainedModel, artifact: Artifact, wanted: ExportSpec, max
         network=trained.network,
         max_tokens=trained.max_tokens,
         calibration=None if texts is None else calibration.draw(texts, *fed),
-        validation=None if texts is None else calibration.draw_validation(texts, *fed),
+        validation=None
+        if texts is None or not _has_labels(trained, texts)
+        else calibration.draw_validation(texts, *fed),
         spec=wanted,
         max_accuracy_drop=max_accuracy_drop,
     )
@@ -200,7 +219,7 @@ def source_of(trained: TrainedModel, artifact: Artifact, wanted: ExportSpec, max
 
 def _judge(
     trained: TrainedModel, artifact: Artifact, bundle: Bundle, max_accuracy_drop: float
-) -> tuple[NDArray[np.float32], Parity, AccuracyDrop]:
+) -> tuple[NDArray[np.float32], Parity, AccuracyDrop | None]:
     """What the bundle answers to the test split, how far that is from the trained model's answers, and what it costs.
 
     Raises:
@@ -218,11 +237,13 @@ def _judge(
         served,
         relative_error_limit=artifact.relative_error_limit + 5 * more,
         agreement_limit=artifact.agreement_limit - more,
+        task=trained.tuning.task,
     )
     if not parity.ok:
         raise NoAnswer(f"refused {variant}: {_strayed(parity)}; the trained model is kept")
-    drop = accuracy_drop(trained.test.labels, trained.logits, served, max_accuracy_drop)
-    if drop.refused:
+    labels = _one_label_each(trained)
+    drop = accuracy_drop(labels, trained.logits, served, max_accuracy_drop) if labels is not None else None
+    if drop is not None and drop.refused:
         raise NoAnswer(f"refused {variant}: {_dropped(drop)}; the trained model is kept")
     return served, parity, drop
 
@@ -244,7 +265,9 @@ def write_bundle(trained: TrainedModel, name: ArtifactName, source: Source, fold
         folder,
         Manifest(
             variant=f"{trained.tuning.slug}.{name}",
+            task=trained.tuning.task,
             labels=trained.tuning.label_names,
+            threshold=THRESHOLD if trained.tuning.task == "multi-label" else None,
             engine=artifact.engine,
             precision=artifact.precision,
             model_file=model_file,
@@ -266,7 +289,7 @@ def write_bundle(trained: TrainedModel, name: ArtifactName, source: Source, fold
 def _strayed(parity: Parity) -> str:
     return (
         f"its logits are {parity.relative_error:.3g} of their spread away from the trained model's "
-        f"(limit {parity.relative_error_limit:g}) and it names the same label for {percent(parity.agreement_ratio)} "
+        f"(limit {parity.relative_error_limit:g}) and it gives the same answer to {percent(parity.agreement_ratio)} "
         f"of the test texts (limit {percent(parity.agreement_limit)})"
     )
 

@@ -37,20 +37,23 @@ class Trimming:
     mean_tokens_ratio: float
 
     def record(
-        self, labels: Sequence[int], trained: NDArray[np.float32], served: NDArray[np.float32]
+        self, labels: Sequence[int] | None, trained: NDArray[np.float32], served: NDArray[np.float32]
     ) -> VocabularyTrim:
-        """What it came to, given the trained model's logits and the artifact's [rows, labels] on the test split."""
+        """What it came to, given the trained model's logits and the artifact's [rows, labels] on the test split.
+
+        `labels` are None where the texts' labels are unknown, several, or numbers.
+        """
         rows = list(self.unseen_rows)
-        truth = np.asarray(labels)[rows]
         was, now = trained.argmax(axis=1)[rows], served.argmax(axis=1)[rows]
+        truth = np.asarray(labels)[rows] if labels is not None and rows else None
         return VocabularyTrim(
             tokens_before=self.tokens_before,
             tokens_kept=self.tokens_kept,
             saved_bytes=self.saved_bytes,
             unseen_texts=len(rows),
             unseen_agreement_ratio=float((was == now).mean()) if rows else None,
-            unseen_accuracy=float((now == truth).mean()) if rows else None,
-            unseen_trained_accuracy=float((was == truth).mean()) if rows else None,
+            unseen_accuracy=float((now == truth).mean()) if truth is not None else None,
+            unseen_trained_accuracy=float((was == truth).mean()) if truth is not None else None,
             mean_tokens_ratio=self.mean_tokens_ratio,
         )
 

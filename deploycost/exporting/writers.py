@@ -60,6 +60,8 @@ def _copy(source: Source, path: Path) -> None:
 
 def _openvino_int8(source: Source, path: Path) -> None:
     validation = source.validation if source.spec.accuracy_aware else None
+    if source.spec.accuracy_aware and validation is None:
+        raise NoAnswer("--accuracy-aware judges by training texts with one label each, and this model came without")
     calibration = _calibration(source, "openvino-int8")
     write_openvino_int8(source.graph_path, path, calibration, validation, source.max_accuracy_drop)
 

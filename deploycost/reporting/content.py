@@ -41,7 +41,8 @@ class ReportContent(Record):
     @property
     def dataset_generated(self) -> bool:
         """Whether anything was trained and scored on generated texts."""
-        return any(tuning.dataset_generated for tuning in self.tunings)
+        models = (*self.tunings, *(variant.tuning for variant in self.variants))
+        return any(model.dataset_generated for model in models)
 
     @property
     def tunings(self) -> tuple[TuningRecord, ...]:
@@ -58,8 +59,9 @@ class ReportContent(Record):
 
 
 def tunings(variants: Sequence[Variant]) -> tuple[TuningRecord, ...]:
-    """Each fine-tuned model once, in the order of its first artifact."""
-    return tuple({variant.tuning.slug: variant.tuning for variant in variants}.values())
+    """Each model that was fine-tuned here once, in the order of its first artifact."""
+    models = {each.tuning.slug: each.tuning for each in variants if isinstance(each.tuning, TuningRecord)}
+    return tuple(models.values())
 
 
 def peak_training_bytes(tuning: TuningRecord) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploycost.environment import MachineFacts
-from deploycost.records import Figure, Quote, Variant
+from deploycost.records import Figure, Quote, TuningRecord, Variant
 from deploycost.reporting.grid import Column, Grid
 from deploycost.reporting.grids import machine_name
 from deploycost.reporting.wording import LEGEND, UNKNOWN_MARK, interval, marked, number, yes_no
@@ -74,7 +74,8 @@ def environments(variants: Sequence[Variant]) -> Grid:
     """Each machine that something was measured on, once, with what was measured there."""
     stages: dict[str, tuple[MachineFacts, list[str]]] = {}
     for variant in variants:
-        places = [("training", variant.tuning.machine), ("export", variant.export.machine)]
+        places = [("training", variant.tuning.machine)] if isinstance(variant.tuning, TuningRecord) else []
+        places.append(("export", variant.export.machine))
         loads = [variant.load] if variant.load else []
         places += [("load test", load.environment) for load in (*loads, *variant.elsewhere)]
         for stage, facts in places:

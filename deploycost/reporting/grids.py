@@ -188,7 +188,7 @@ def _artifact_row(variant: Variant, load_ratio: float) -> tuple[str, ...]:
     export, load = variant.export, variant.load
     told = (
         variant.name,
-        percent_number(export.scores.accuracy, 2),
+        percent_number(export.accuracy, 2),
         number(export.parity.relative_error, 2) + ("" if export.parity.ok else NOT_CERTIFIED_MARK),
         percent_number(export.parity.agreement_ratio, 2),
         number(export.size_bytes / MIB),

@@ -10,9 +10,9 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from deploycost.records import TuningRecord, write_record
-from deploycost.reporting import evidence_grids, grids, profile_grids, rank_grids, training_grids
+from deploycost.reporting import brought_grids, evidence_grids, grids, profile_grids, rank_grids, training_grids
 from deploycost.reporting.answer import Answer, answer
-from deploycost.reporting.content import GENERATED_WARNING, ReportContent
+from deploycost.reporting.content import GENERATED_WARNING, ReportContent, tunings
 from deploycost.reporting.figures import Picture, pictures
 from deploycost.reporting.grid import Grid
 from deploycost.reporting.workings import Working, assumptions, workings
@@ -32,6 +32,8 @@ class _Page:
     generated_warning: str
     quotes: Grid | None
     methods: Grid | None
+    brought: Grid | None
+    scores: tuple[Grid, ...]
     training: Grid | None
     training_details: tuple[Grid, ...]
     profiles: tuple[Grid, ...]
@@ -87,7 +89,9 @@ def _page(content: ReportContent) -> _Page:
         answer=answer(content.recommendation, content.no_recommendation_reason),
         generated_warning=GENERATED_WARNING if content.dataset_generated else "",
         quotes=grids.quotes(sheet, QUOTES_ON_PAGE) if sheet and sheet.quotes else None,
-        methods=grids.methods(variants, sheet) if variants else None,
+        methods=grids.methods(variants, sheet) if tunings(variants) else None,
+        brought=brought_grids.models(variants),
+        scores=brought_grids.scores(variants),
         training=training_grids.training(models) if models else None,
         training_details=_training_details(models),
         profiles=profile_grids.tables(content.profiles),

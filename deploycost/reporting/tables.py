@@ -17,6 +17,7 @@ from rich.text import Text
 from deploycost.records import LoadRecord, ProfileRecord, SoakRecord, TuningRecord, Variant
 from deploycost.reporting import (
     artifact_grids,
+    brought_grids,
     evidence_grids,
     grids,
     hour_grids,
@@ -27,6 +28,7 @@ from deploycost.reporting import (
     training_grids,
 )
 from deploycost.reporting.answer import Answer, answer, method_answer
+from deploycost.reporting.content import tunings
 from deploycost.reporting.grid import Grid
 from deploycost.verdicts import ArtifactFacts, Crossover, MethodAdvice, MethodFacts, QuoteSheet, Recommendation, Return
 
@@ -54,6 +56,18 @@ def methods_table(variants: tuple[Variant, ...], sheet: QuoteSheet | None, width
     return draw(grids.methods(variants, sheet), width)
 
 
+def model_tables(variants: tuple[Variant, ...], sheet: QuoteSheet | None, width: int = DEFAULT_WIDTH) -> list[Table]:
+    """Each method in the literature's columns where there are any, and the models that were brought."""
+    drawn = [methods_table(variants, sheet, width)] if tunings(variants) else []
+    brought = brought_grids.models(variants)
+    return [*drawn, *([draw(brought, width)] if brought else [])]
+
+
+def score_tables(variants: Sequence[Variant], width: int = DEFAULT_WIDTH) -> list[Table]:
+    """How right artifacts are that answer with several labels, or with numbers."""
+    return [draw(grid, width) for grid in brought_grids.scores(variants)]
+
+
 def method_facts_table(facts: Sequence[MethodFacts], model: str, device: str, width: int = DEFAULT_WIDTH) -> Table:
     """What every method trains, its flags, and what it takes to train and to serve."""
     return draw(method_grids.facts(facts, model, device), width)
@@ -70,11 +84,11 @@ def advice_panel(advice: MethodAdvice, command: str) -> Panel:
 
 
 def training_tables(
-    tunings: Sequence[TuningRecord], profiles: Sequence[ProfileRecord] = (), width: int = DEFAULT_WIDTH
+    trained: Sequence[TuningRecord], profiles: Sequence[ProfileRecord] = (), width: int = DEFAULT_WIDTH
 ) -> list[Table]:
     """What training took, the most telling rank decisions where ranks were decided, and profiles where there are."""
-    drawn = [training_grids.training(tunings)] if tunings else []
-    drawn += [rank_grids.decisions(tuning) for tuning in tunings if tuning.ranks is not None]
+    drawn = [training_grids.training(trained)] if trained else []
+    drawn += [rank_grids.decisions(tuning) for tuning in trained if tuning.ranks is not None]
     drawn += profile_grids.tables(profiles)
     return [draw(grid, width) for grid in drawn]
 

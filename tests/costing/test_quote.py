@@ -7,7 +7,17 @@ from fractions import Fraction
 import pytest
 
 from deploycost.costing.quote import OS_RESERVE_BYTES, Alternatives, CapacityOn, Question, Site, hired, quote
-from deploycost.records import Certificate, Check, Figure, LoadRecord, MemoryUse, Slo, Variant
+from deploycost.records import (
+    Certificate,
+    Check,
+    Figure,
+    LoadRecord,
+    MemoryUse,
+    MultiLabelScores,
+    RegressionScores,
+    Slo,
+    Variant,
+)
 from deploycost.units import GIB
 from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
 from pricing.book import Offer
@@ -60,6 +70,29 @@ def test_by_hand(ask: Callable[..., QuoteSheet], make_variant: MakeVariant, make
     assert row.certified is True
     assert {row.monthly_usd.basis, planned.basis, at_saturation.basis, correct.basis} == {"measured"}
     assert row.measured_capacity_rps == row.capacity_rps
+
+
+def test_unknown_accuracy_leaves_the_price_of_a_right_answer_unknown(
+    ask: Callable[..., QuoteSheet], make_brought: MakeVariant, make_offer: MakeOffer
+) -> None:
+    numbers = RegressionScores(mse=1.0, mae=1.0, pearson=0.5, spearman=0.5, rows=10)
+    for scores, task in ((None, "single-label"), (numbers, "regression")):
+        sheet = ask([make_brought(scores=scores, task=task)], [make_offer()])
+        (row,) = sheet.quotes
+        assert row.accuracy == Figure(value=None)
+        assert row.usd_per_million.per_correct.value is None
+        assert row.usd_per_million.planned.value == pytest.approx(438 / 262.8)
+        assert "the accuracy of own is unknown, so what a right answer costs is too" in sheet.warnings
+
+
+def test_whole_answers_of_several_labels_are_priced_as_right_ones(
+    ask: Callable[..., QuoteSheet], make_brought: MakeVariant, make_offer: MakeOffer
+) -> None:
+    shares = dict.fromkeys(("macro_f1", "precision", "recall", "micro_f1", "micro_precision", "micro_recall"), 0.8)
+    scores = MultiLabelScores(accuracy=0.5, rows=1000, **shares)
+    (row,) = ask([make_brought(scores=scores, task="multi-label")], [make_offer()]).quotes
+    assert row.accuracy.value == 0.5
+    assert row.usd_per_million.per_correct.value == pytest.approx(2 * 438 / 262.8)
 
 
 def test_the_price_row_is_pinned(

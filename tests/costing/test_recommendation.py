@@ -150,3 +150,15 @@ def test_an_slo_that_nothing_meets(
 def test_an_empty_sheet(ask: Callable[..., QuoteSheet]) -> None:
     with pytest.raises(NoAnswer, match="there are no quotes"):
         recommend(ask())
+
+
+def test_an_unknown_accuracy_is_no_obstacle_until_one_is_asked_for(
+    ask: Callable[..., QuoteSheet], make_brought: MakeVariant, make_variant: MakeVariant
+) -> None:
+    answer = recommend(ask(make_brought()))
+    assert answer.quote.variant == "own.onnx-int8"
+    assert "keep their answers near the model's own (accuracy is unknown)" in answer.reason
+    with pytest.raises(NoAnswer, match=r"1 are of unknown accuracy; .*judge them on labelled texts"):
+        recommend(ask(make_brought()), Limits(min_accuracy=0.8))
+    # Beside a variant whose accuracy is known, unknown is not taken for enough.
+    assert recommend(ask(make_brought(), make_variant("full.onnx-fp32", 0.9))).quote.variant == "full.onnx-fp32"

@@ -11,6 +11,7 @@ from deploycost.costing.returns import (
     Terms,
     api_usd_per_request,
     classification_request,
+    one_off_notes,
     one_off_usd,
     return_against_api,
     return_against_variant,
@@ -148,3 +149,10 @@ def test_dearer_money_is_worth_less_saving(sheet: QuoteSheet, one: float, other:
     assert npv(high) <= npv(low) + 1e-9
     if high - low > 1e-6:
         assert npv(high) < npv(low)
+
+
+def test_training_of_a_brought_model_is_not_counted_and_said(make_brought: Callable[..., Variant]) -> None:
+    brought = make_brought()
+    # 600 s of export at 0.6 an hour.
+    assert one_off_usd(brought, Decimal("0.6")) == Figure(value=0.1, basis="assumed")
+    assert one_off_notes(brought) == ("training not counted: own was brought, and what its training cost is not known",)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploycost.models.scoring import compare, score
+from deploycost.models.scoring import compare, score, score_task
+from deploycost.records import MultiLabelScores, RegressionScores
 
 
 def test_scores_of_a_hand_made_table() -> None:
@@ -82,3 +83,50 @@ def test_error_is_relative_and_blind_to_a_shift_of_the_reference_spread(shift: f
     scaled = _parity((reference * 4).tolist(), (other * 4).tolist()).relative_error
     assert shifted == pytest.approx(plain, rel=1e-3)
     assert scaled == pytest.approx(plain, rel=1e-4)
+
+
+def test_scores_of_several_labels_by_hand() -> None:
+    """Decisions [[1, 0], [1, 1], [0, 0]] against true [[1, 0], [1, 0], [0, 1]]: one whole answer of three is right.
+
+    First label: 2 of 2 right; second: one given wrongly, one missed. Together 2 right, 1 wrong, 1 missed.
+    """
+    logits = np.array([[2, -2], [2, 2], [-2, -2]], dtype=np.float32)
+    scores = score_task("multi-label", ((0,), (0,), (1,)), logits)
+    assert isinstance(scores, MultiLabelScores)
+    assert scores.accuracy == pytest.approx(1 / 3)
+    assert (scores.macro_f1, scores.precision, scores.recall) == pytest.approx((0.5, 0.5, 0.5))
+    assert (scores.micro_f1, scores.micro_precision, scores.micro_recall) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+    assert scores.rows == 3
+
+
+def test_scores_of_numbers_by_hand() -> None:
+    scores = score_task("regression", (1.0, 2.0, 4.0), np.array([[1.5], [2.0], [3.0]], dtype=np.float32))
+    assert isinstance(scores, RegressionScores)
+    assert scores.mse == pytest.approx((0.25 + 0 + 1) / 3)
+    assert scores.mae == pytest.approx(0.5)
+    assert scores.spearman == pytest.approx(1)
+    # Deviations (-4/3, -1/3, 5/3) and (-2/3, -1/6, 5/6): proportional.
+    assert scores.pearson == pytest.approx(1)
+    constant = score_task("regression", (1.0, 2.0), np.array([[3.0], [3.0]], dtype=np.float32))
+    assert isinstance(constant, RegressionScores)
+    assert (constant.pearson, constant.spearman) == (None, None)
+
+
+def test_texts_without_labels_have_no_scores() -> None:
+    for task in ("single-label", "multi-label", "regression"):
+        assert score_task(task, (None, None), np.zeros((2, 2), dtype=np.float32)) is None
+
+
+def test_agreement_is_of_whole_answers_and_of_near_numbers() -> None:
+    limits = {"relative_error_limit": 0.1, "agreement_limit": 0.9}
+    several = np.array([[1, -1], [1, 1], [-1, -1], [-1, 1]], dtype=np.float32)
+    other = several.copy()
+    other[0, 1] = 1.0
+    parity = compare(several, other, task="multi-label", **limits)
+    assert parity.agreement_ratio == 0.75
+    # Each column's mean is 0 and its spread 1; one of eight differs by 2.
+    assert parity.relative_error == pytest.approx((4 / 8) ** 0.5)
+    numbers = np.array([[0], [2], [0], [2]], dtype=np.float32)  # spread 1
+    parity = compare(numbers, numbers + np.float32([[0], [0.4], [0.6], [0]]), task="regression", **limits)
+    assert parity.agreement_ratio == 0.75
+    assert parity.relative_error == pytest.approx(((0.16 + 0.36) / 4) ** 0.5)

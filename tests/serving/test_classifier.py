@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.bundle import Bundle, seal_bundle
-from serving.classifier import MAX_PADDING_RATIO, Classifier, length_groups, softmax
+from serving.classifier import MAX_PADDING_RATIO, Classifier, length_groups
 from serving.errors import BundleError, EngineError
+from serving.predictions import softmax
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)  # lone surrogates, NUL and all
 WORDS = st.lists(st.sampled_from(["red", "green", "blue", "grey"]), max_size=12).map(" ".join)

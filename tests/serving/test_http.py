@@ -182,7 +182,9 @@ def test_metadata(client: httpx.Client, classifier: Classifier) -> None:
     assert body.pop("pid") > 0
     assert body == {
         "variant": "tiny.onnx-fp32",
+        "task": "single-label",
         "labels": ["red", "green", "blue"],
+        "threshold": None,
         "engine": "onnxruntime",
         "precision": "fp32",
         "max_tokens": 8,
