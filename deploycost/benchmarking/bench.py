@@ -79,6 +79,7 @@ class Bench:
             texts=self.generator.texts,
             late_ms=self.slo.p95_ms,
             give_up_ratio=give_up_ratio(self.slo),
+            answers=PARITY_ANSWERS,
         )
         point = curve_point(self.run(plan), self.slo)
         self.keep(point)

@@ -22,6 +22,9 @@ MOST_LITTLE_RESIDUAL = 0.2
 # By how much of the objective the median latency may grow from the first to the second half of a probe.
 MOST_GROWTH_RATIO = 0.5
 LEAST_AGREEMENT_RATIO = 0.99
+# Under load texts are computed together, and a quantised model scales its activations by all of them: a few labels on
+# the edge between two may change.
+LEAST_LOADED_AGREEMENT_RATIO = 0.95
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Evidence:
 
     `decisive` are the probes from the capacity to the lowest failing rate, `at_capacity` those at the capacity, both
     never empty; `ceiling` is a probe of a server that does nothing, above the capacity; `agreement` counts equal labels
-    and compared ones, None without labels to expect.
+    and compared ones of requests one at a time, `loaded_agreement` of all others; None without labels to expect.
     """
 
     slo: Slo
@@ -40,6 +43,7 @@ class Evidence:
     ceiling: ProbeResult
     host: HostState
     agreement: tuple[int, int] | None
+    loaded_agreement: tuple[int, int] | None = None
 
 
 def certify(evidence: Evidence) -> Certificate:
@@ -77,7 +81,9 @@ def certify(evidence: Evidence) -> Certificate:
     if (stolen := evidence.host.steal_ratio) is not None:
         checks.append(_at_most("steal_time", stolen, MOST_STEAL_RATIO, "share of CPU time that the host took away"))
     if evidence.agreement is not None:
-        checks.append(_parity(*evidence.agreement))
+        checks.append(_parity("output_parity", *evidence.agreement, LEAST_AGREEMENT_RATIO))
+    if evidence.loaded_agreement is not None:
+        checks.append(_parity("output_parity_under_load", *evidence.loaded_agreement, LEAST_LOADED_AGREEMENT_RATIO))
     return Certificate(certified=all(check.ok for check in checks), checks=tuple(checks))
 
 
@@ -145,11 +151,10 @@ def _pinning(cores: CorePlan) -> Check:
     return _at_most("pinned_apart", shared, 0, text)
 
 
-def _parity(agreed: int, compared: int) -> Check:
+def _parity(name: str, agreed: int, compared: int, least: float) -> Check:
     ratio = agreed / compared if compared else 0.0
     text = f"{agreed} of {compared} labels over HTTP are those expected"
-    ok = ratio >= LEAST_AGREEMENT_RATIO
-    return Check(name="output_parity", ok=ok, value=ratio, limit=LEAST_AGREEMENT_RATIO, explanation=text)
+    return Check(name=name, ok=ratio >= least, value=ratio, limit=least, explanation=text)
 
 
 def _listed(cores: Sequence[int]) -> str:

@@ -24,7 +24,7 @@ MOST_STRAIN = 6.0
 _SLOPE_SPREAD = 0.6
 _LEAST_SLOPE, _MOST_SLOPE, _SLOPES = 1.0, 300.0, 25
 # How far the crossing may lie from the middle of the probes near it, in widths of the curve, and the grid's fineness.
-_REACH, _GRID = 12.0, 401
+_REACH, _LEAST_REACH, _GRID = 12.0, 0.25, 501
 # The design effect of a queue with the same service times weighs as much as so many probes at the limit.
 _PRIOR_PROBES = 1.0
 _TAIL = 0.025
@@ -94,7 +94,7 @@ def crossing(trials: Sequence[Trial], allowed: float, prior: Prior, middle_rps: 
     """Where the missed share crosses `allowed`, sought around `middle_rps`. `trials` is not empty."""
     effect = pooled_design_effect(trials, allowed, prior)
     slopes = np.exp(np.linspace(log(_LEAST_SLOPE), log(_MOST_SLOPE), _SLOPES))
-    reach = min(1.0, _REACH / prior.slope)
+    reach = min(1.0, max(_LEAST_REACH, _REACH / prior.slope))
     places = log(middle_rps) + np.linspace(-reach, reach, _GRID)
     fits = _log_likelihood(trials, allowed, effect, slopes, places)
     fits -= ((np.log(slopes) - log(prior.slope)) ** 2 / (2 * _SLOPE_SPREAD**2))[:, None]

@@ -245,7 +245,8 @@ def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _M
         at_capacity=at_capacity,
         ceiling=measured.ceiling,
         host=host,
-        agreement=_agreement(subject, measured.lone),
+        agreement=_agreement(subject, [measured.lone]),
+        loaded_agreement=_agreement(subject, [each for each, _ in measured.bench.results if each is not measured.lone]),
     )
     sampler = measured.sampler
     return LoadRecord(
@@ -320,8 +321,9 @@ def _capacity_reason(capacity: Figure, measured: _Measured) -> str:
     )
 
 
-def _agreement(subject: LoadSubject, result: ProbeResult) -> tuple[int, int] | None:
+def _agreement(subject: LoadSubject, results: Sequence[ProbeResult]) -> tuple[int, int] | None:
     expected = subject.expected_labels
     if expected is None:
         return None
-    return sum(expected[text] == label for text, label in result.answers), len(result.answers)
+    answers = [pair for result in results for pair in result.answers]
+    return sum(expected[text] == label for text, label in answers), len(answers)

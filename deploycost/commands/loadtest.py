@@ -123,4 +123,4 @@ def _chosen(found: list[Variant], names: tuple[str, ...]) -> list[Variant]:
 
 def _require_a_capacity(records: list[LoadRecord]) -> None:
     if not any(record.capacity_rps.value for record in records):
-        raise NoAnswer(f"no variant keeps {records[0].slo.text} at any rate; relax it with --slo")
+        raise NoAnswer(f"no variant keeps {records[0].slo.text} at any rate; relax it with --slo-p95 or --slo")

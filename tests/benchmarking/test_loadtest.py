@@ -14,10 +14,11 @@ import pytest
 
 from deploycost.benchmarking.loadtest import LoadSubject, measure
 from deploycost.benchmarking.search import PRECISIONS, Precision
+from deploycost.benchmarking.soak import Soak, soak
 from deploycost.environment import MachineFacts, machine_facts
 from deploycost.errors import LoadTestFailed
 from deploycost.experiment import LoadSpec
-from deploycost.records import LoadRecord, read_record, write_record
+from deploycost.records import LoadRecord, ServerSettings, SoakRecord, read_record, write_record
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +76,12 @@ def test_a_server_of_known_speed(machine: MachineFacts, tmp_path: Path) -> None:
     assert record.capacity_rps.value is not None
     assert 130 < record.capacity_rps.value <= 215
     assert record.capacity_rps.basis == "measured"
+    assert record.first_answer_s is not None
+    assert record.startup_s is not None
+    assert record.first_answer_s > record.startup_s
+    assert record.power is not None
+    assert record.power.watts.basis in ("measured", "assumed")
+    assert record.core_cpu_ratios
     assert len(said) == len(record.curve)
     assert [point.rate_rps for point in record.curve] == sorted(point.rate_rps for point in record.curve)
     assert 0 < record.memory_bytes.idle <= record.memory_bytes.peak
@@ -115,6 +122,83 @@ def test_a_server_that_does_not_start(machine: MachineFacts) -> None:
         LoadTestFailed, match=r"the endpoint of full\.null died \(exit code 2\).*unrecognized arguments"
     ):
         run(machine, 100, "--nonsense")
+
+
+@pytest.mark.usefixtures("_hurried")
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("die", r"full\.null died \(exit code 3\)"), ("hang", "did not answer /readyz with 200")],
+)
+def test_a_server_that_ends_or_says_no_more(
+    machine: MachineFacts, monkeypatch: pytest.MonkeyPatch, fault: str, message: str
+) -> None:
+    monkeypatch.setattr("deploycost.benchmarking.bench.RECOVERY_S", 0.5)
+    monkeypatch.setattr("deploycost.benchmarking.bench.DRAIN_S", 0.5)
+    with pytest.raises(LoadTestFailed, match=message):
+        run(machine, 100, "--service-ms", "5", "--fault", fault, "--fault-after", "400")
+
+
+@pytest.mark.usefixtures("_hurried")
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("error", "HTTP 500"), ("reset", "requests failed"), ("slow", "no answer in time")]
+)
+def test_a_server_that_gets_worse_is_told_as_it_was(
+    machine: MachineFacts, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
+) -> None:
+    monkeypatch.setattr("deploycost.benchmarking.bench.DRAIN_S", 0.5)
+    record = run(machine, 30, "--service-ms", "2", "--fault", fault, "--fault-after", "600")
+    assert any(reason in point.reason for point in record.curve), [point.reason for point in record.curve]
+    assert record.capacity_rps.value is not None
+    assert record.capacity_rps.value < 600
+
+
+@pytest.mark.usefixtures("_hurried")
+def test_labels_that_turn_wrong_under_load_are_not_certified(machine: MachineFacts) -> None:
+    record = run(machine, 30, "--service-ms", "2", "--fault", "wrong", "--fault-after", "600")
+    checks = {check.name: check for check in record.certificate.checks}
+    assert checks["output_parity"].ok
+    assert not checks["output_parity_under_load"].ok
+    assert not record.certificate.certified
+
+
+@pytest.mark.usefixtures("_hurried")
+def test_settings_that_carry_more_are_found_and_kept(machine: MachineFacts) -> None:
+    """Batches of a server that takes 4 ms, and 1 ms for each in a batch, whatever window it is asked for."""
+    labels = tuple(text.split()[0] for text in TEXTS)
+
+    def server(settings: ServerSettings) -> tuple[str, ...]:
+        asked = ("--service-ms", "4", "--item-ms", "1", "--max-batch", str(max(1, settings.max_batch // 8)))
+        return ("loadtests.null_server", *asked)
+
+    spec = LoadSpec(slo_p95_ms=100, precision="quick", tune=True)
+    record = measure(subject(labels), spec, machine, 1, [].append, server)
+    assert record.tuned
+    assert record.server is not None
+    # 8 -> batches of 1, 200/s; 32 -> batches of 4, 4 of them in 8 ms: 500/s.
+    assert record.server.max_batch == 32
+    assert record.capacity_rps.value is not None
+    assert record.capacity_rps.value > 250
+    assert len(record.tried) == 5
+    with_capacity = [each for each in record.tried if each.capacity_rps is not None]
+    assert {each.settings for each in with_capacity} == {ServerSettings(), record.server}
+
+
+@pytest.mark.usefixtures("_hurried")
+def test_a_rate_is_held_or_not(machine: MachineFacts) -> None:
+    def held(rate_rps: float) -> SoakRecord:
+        asked = Soak(rate_rps, "as asked", 3.0, ServerSettings())
+        spec = LoadSpec(slo_p95_ms=50, precision="quick")
+        server = ("loadtests.null_server", "--service-ms", "5")
+        return soak(subject(), spec, asked, machine, 1, [].append, lambda _: server)
+
+    fine = held(100)
+    assert (fine.held, fine.point.requests, fine.missed_ratios["errors"].value) == (True, 300, 0)
+    assert fine.missed_ratios["p95"].high is not None
+    broken = held(400)
+    assert not broken.held
+    assert not broken.surely
+    assert broken.missed_ratios["p95"].low is not None
+    assert broken.missed_ratios["p95"].low > 0.05
 
 
 def _signal_the_server(number: signal.Signals, after_s: float) -> threading.Timer:

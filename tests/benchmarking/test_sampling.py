@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from deploycost.benchmarking.sampling import Sampler, sample_tree
+from deploycost.benchmarking.sampling import Sample, Sampler, sample_tree
 
 # Holds 64 MiB in a child of its own, and works.
 CODE = """
@@ -51,6 +51,21 @@ def test_without_two_samples_there_is_no_cpu_ratio() -> None:
         pass
     assert sampler.cpu_ratio([(0, 1e-9)], cores=1) is None
     assert sampler.memory_use([(0, 1e-9)]).at_capacity == pytest.approx(sampler.memory_use([]).idle)
+
+
+def test_rates_of_counters_by_hand() -> None:
+    sampler = Sampler(os.getpid(), ())
+    sampler._samples += [
+        Sample(at, memory, 0.0, cores_s=(at, 0.5 * at), gpu_memory_bytes=gpu, package_joules=20 * at, gpu_joules=None)
+        for at, memory, gpu in ((0.0, 10, 0), (1.0, 20, 5), (3.0, 30, 7), (9.0, 15, 3))
+    ]
+    busy = [(0.5, 4.0)]
+    assert sampler.core_cpu_ratios(busy) == pytest.approx((1.0, 0.5))
+    assert sampler.watts(busy) == (pytest.approx(20), "RAPL, processor packages")
+    assert sampler.watts([(4.0, 5.0)]) is None
+    graphics = sampler.gpu_memory_use(busy)
+    assert graphics is not None
+    assert (graphics.idle, graphics.at_capacity, graphics.peak) == (0, 7, 7)
 
 
 def _tree(pid: int) -> list[int]:
