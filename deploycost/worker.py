@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from deploycost.brought_model import find_brought
 from deploycost.dataset import Dataset, load_dataset
 from deploycost.errors import DeploycostError, NoAnswer, UserError
-from deploycost.experiment import ArtifactName
+from deploycost.experiment import ArtifactName, Experiment
 from deploycost.pipeline import (
     WorkerJob,
     WorkerOutcome,

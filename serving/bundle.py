@@ -21,6 +21,7 @@ _UNSEALED_FILE: Final = ".bundle.json.tmp"
 _REBUILD: Final = "rebuild it with `deploycost build`"
 
 EngineName = Literal["onnxruntime", "openvino", "torch"]
+DeviceName = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "nf4"]
 # One label of several (softmax), each label for itself (sigmoid), or one number.
 Task = Literal["single-label", "multi-label", "regression"]
@@ -61,7 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_tokens: Annotated[int, msgspec.Meta(ge=1)]
     pad_token_id: Annotated[int, msgspec.Meta(ge=0)]
     token_buckets: tuple[Annotated[int, msgspec.Meta(ge=1)], ...] = ()
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: DeviceName = "cpu"
     provenance: dict[str, str] = {}
     files: dict[str, FileSeal] = {}
 

@@ -27,7 +27,7 @@ class Engine(Protocol):
 # Each is given the bundle and the number of cores that it may use, and raises `BundleError` where the model does not
 # load or the library is not installed.
 ENGINES: Final[Mapping[EngineName, Callable[[Bundle, int], Engine]]] = {
-    "onnxruntime": OnnxRuntimeEngine,
+    "onnxruntime": lambda bundle, threads: OnnxRuntimeEngine(bundle.model_path, threads, bundle.manifest.device),
     "openvino": OpenVinoEngine,
     "torch": TorchEngine,
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle import Bundle
+from serving.bundle import DeviceName
 from serving.errors import BundleError, EngineError, first_line
 from serving.signature import INPUT_NAMES, OUTPUT_NAME
 
@@ -15,13 +15,12 @@ _CUDA = ("CUDAExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
 
 
 class OnnxRuntimeEngine:
-    """onnxruntime with a stated number of threads, on the CPU or, where the bundle says so, on a GPU.
+    """onnxruntime with a stated number of threads, on the CPU or, where it is asked for, on a GPU.
 
     Raises `BundleError` where the model does not load, or where there is no GPU that it could use.
     """
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        model_path = bundle.model_path
+    def __init__(self, model_path: Path, threads: int, device: DeviceName = "cpu") -> None:
         # From 1.31 it reports its use to its maker unless told not to; it reads this when it is imported.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
@@ -45,8 +44,8 @@ class OnnxRuntimeEngine:
         # 2-core machine, spinning doubled the CPU time of a request and lengthened it by half.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # its warnings could quote inputs; failures reach us as exceptions
-        providers = ["CPUExecutionProvider"] if bundle.manifest.device == "cpu" else [_CUDA, "CPUExecutionProvider"]
-        if bundle.manifest.device == "cuda" and _CUDA[0] not in onnxruntime.get_available_providers():
+        providers = ["CPUExecutionProvider"] if device == "cpu" else [_CUDA, "CPUExecutionProvider"]
+        if device == "cuda" and _CUDA[0] not in onnxruntime.get_available_providers():
             raise BundleError(
                 f"{model_path} is for a GPU, and this onnxruntime knows none; install onnxruntime-gpu in its place, "
                 "or serve another artifact"
@@ -55,10 +54,10 @@ class OnnxRuntimeEngine:
             self._session = onnxruntime.InferenceSession(model_path, options, providers=providers)
         except self._faults as error:
             raise BundleError(f"onnxruntime cannot load {model_path}: {first_line(error)}") from None
-        if bundle.manifest.device == "cuda" and _CUDA[0] not in self._session.get_providers():
+        if device == "cuda" and _CUDA[0] not in self._session.get_providers():
             # It falls back to the CPU in silence, where half precision is slower than full.
             raise BundleError(f"{model_path} is for a GPU, and onnxruntime found none that it can use")
-        self._refuse_other_signatures(bundle.model_path)
+        self._refuse_other_signatures(model_path)
 
     def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Engine.logits`."""

@@ -64,6 +64,8 @@ class ServiceRow:
             return f"unknown: not load-tested; run 'deploycost loadtest {self.variant.name}'"
         if load.memory_bytes is None:
             return "unknown: the load test was not told the process of the service (--pid), so not its memory"
+        if load.startup_s is None and self.policy.cold_start_ratio:
+            return "unknown: the load test did not start the service, so what a cold start takes is not known"
         size = _size(self.rate, load, load.memory_bytes.peak)
         there = self.capacity_on(self.variant, service_offer(self.rate, size.vcpus, size.memory_mib))
         duration = _duration_ms(load, there.capacity_rps)
@@ -74,7 +76,7 @@ class ServiceRow:
         load, size = work.load, work.size
         span = exact(duration_ms)
         billed = span / _MS_PER_S if shared else billed_seconds(span, self.rate)
-        cold = exact(self.policy.cold_start_ratio) * exact(load.startup_s)
+        cold = exact(self.policy.cold_start_ratio) * exact(load.startup_s or 0.0)
         return MeteredBill(
             rate=self.rate,
             memory_mib=size.memory_mib,
@@ -165,7 +167,7 @@ class ServiceRow:
         """The measured spread of latencies at the service's speed; a cold start on top where one in twenty is cold."""
         if duration.value is None:
             return UNKNOWN_FIGURE
-        cold_ms = load.startup_s * _MS_PER_S if self.policy.cold_start_ratio >= 0.05 else 0.0
+        cold_ms = (load.startup_s or 0.0) * _MS_PER_S if self.policy.cold_start_ratio >= 0.05 else 0.0
         factor = _spread(load)
         low, high = ((end * factor + cold_ms if end is not None else None) for end in (duration.low, duration.high))
         return Figure(value=duration.value * factor + cold_ms, low=low, high=high, basis="assumed")
@@ -176,7 +178,7 @@ class ServiceRow:
             f"assumed: a request takes {milliseconds(duration.value)} on {float(size.vcpus):.3g} vCPU "
             f"({size.memory_mib:,} MiB), from {milliseconds(service_ms(load))} on {load.server_cores} measured core(s) "
             f"of {load.environment.cpu_model}; billed {rounded}; {percent(self.policy.cold_start_ratio)} of requests "
-            f"wait for a cold start of {seconds_text(load.startup_s)}; one request at a time on each instance"
+            f"wait for a cold start of {seconds_text(load.startup_s or 0.0)}; one request at a time on each instance"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploycost.records import AccuracyDrop
-from serving.classifier import softmax
+from serving.predictions import softmax
 
 CALIBRATION_BINS = 15
 _Z_95 = 1.959963984540054

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploycost.projecting.shapes import Shape
-from serving.engines import INPUT_NAMES, OUTPUT_NAME
+from serving.signature import INPUT_NAMES, OUTPUT_NAME
 
 if TYPE_CHECKING:
     import onnx

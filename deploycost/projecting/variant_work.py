@@ -12,7 +12,7 @@ from deploycost.projecting.hardware import Kind, Place
 from deploycost.projecting.observations import Setting
 from deploycost.projecting.runtimes import find_precision, find_runtime
 from deploycost.projecting.shapes import Shape, find_shape
-from deploycost.records import TuningRecord, Variant
+from deploycost.records import ModelRecord, TuningRecord, Variant
 
 # The runtimes behind the engines of bundles, as published measurements call them.
 _RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch"}
@@ -65,9 +65,11 @@ def _base_shape(name: str) -> Shape | None:
         return None
 
 
-def _with_method(shape: Shape, tuning: TuningRecord) -> Shape:
-    told = tuning.hyper_parameters
+def _with_method(shape: Shape, tuning: ModelRecord) -> Shape:
     shape = replace(shape, labels=len(tuning.label_names))
+    if not isinstance(tuning, TuningRecord):
+        return shape  # as it was brought
+    told = tuning.hyper_parameters
     count = told.get("virtual_tokens")
     if isinstance(count, int):
         layers = "all" if "reparametrised" in told else told.get("layers")

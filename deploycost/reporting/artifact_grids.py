@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deploycost.records import Variant
+from deploycost.records import Scores, Variant
 from deploycost.reporting.grid import Column, Grid
 from deploycost.reporting.wording import UNKNOWN_MARK, number, percent_number
 from deploycost.units import MIB, percent
@@ -71,8 +71,8 @@ def _fidelity_row(variant: Variant) -> tuple[str, ...]:
         verdict = f"FLAGGED: above {100 * drop.limit:g}" if drop.flagged else "kept"
     return (
         variant.name,
-        percent_number(export.scores.accuracy, 2),
-        percent_number(export.scores.macro_f1, 2),
+        percent_number(export.accuracy, 2),
+        percent_number(export.scores.macro_f1 if isinstance(export.scores, Scores) else None, 2),
         lost,
         interval,
         percent_number(export.parity.agreement_ratio, 2),

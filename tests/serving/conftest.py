@@ -254,7 +254,7 @@ class BrakedEngine:
     """The real engine, which waits while `released` is clear and fails while `broken` is set."""
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
-        self._engine = OnnxRuntimeEngine(bundle, threads)
+        self._engine = OnnxRuntimeEngine(bundle.model_path, threads)
         self.released = threading.Event()
         self.released.set()
         self.entered = threading.Semaphore(0)
