@@ -57,7 +57,7 @@ def write_openvino_int8(
                 drop_type=nncf.DropType.ABSOLUTE,
                 subset_size=size,
                 model_type=kind,
-                # Tables of embeddings are looked up, not multiplied; giving one back fails in OpenVINO 2026.4.
+                # Tables of embeddings are looked up, not multiplied; with them to rank, NNCF 3.4 was seen to fail.
                 ignored_scope=nncf.IgnoredScope(types=["Gather"], validate=False),
                 advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
                     ranking_subset_size=_RANKED_BY
