@@ -20,12 +20,14 @@ _SEED = 1
 
 
 def main(arguments: list[str]) -> None:
-    """Write weights, configuration and tokenizer; the configuration last, as a sign that all is there."""
-    folder = Path(arguments[0])
+    """Write weights, configuration and tokenizer; the folder gets its name when all of it is there."""
+    whole = Path(arguments[0])
+    folder = whole.with_name(f"{whole.name}.part")
     torch.manual_seed(_SEED)
     tokenizer = load_tokenizer(find_base("minilm"))
     tokenizer.save_pretrained(folder)
     DistilBertModel(DistilBertConfig(vocab_size=len(tokenizer))).save_pretrained(folder)
+    folder.rename(whole)
 
 
 if __name__ == "__main__":
