@@ -126,9 +126,12 @@ def test_plain_locust_with_a_master_whose_worker_is_killed(start_server: StartSe
     with subprocess.Popen([*master, *options, "--result", str(path)], stderr=subprocess.PIPE, text=True) as leader:
         workers = [subprocess.Popen(worker, **quiet) for _ in range(2)]  # type: ignore[call-overload]
         try:
-            time.sleep(4)
+            assert leader.stderr is not None
+            # By then both have their shares, or will have them.
+            assert any("Sending spawn jobs" in line for line in leader.stderr)
             workers[0].kill()
-            _, said = leader.communicate(timeout=40)
+            said = leader.stderr.read()
+            leader.wait(timeout=20)
         finally:
             for process in (*workers, leader):
                 process.kill()
