@@ -146,7 +146,7 @@ def _list(json: bool) -> int:
     table = Table("device", "kind", "fp16/bf16 TFLOP/s", "int8 TOP/s", "GB/s", "cores")
     for name, each in known.items():
         cores = str(each.cores) if each.cores else ""
-        rates = (f"{each.rate(precision) / 1e12:.3g}" for precision in ("fp16", "int8"))
+        rates = (f"{peak / 1e12:.3g}" for peak in (each.rate("fp16"), each.rate("int8")))
         table.add_row(name, each.kind, *rates, f"{each.bytes_per_s / 1e9:.4g}", cores)
     show(table)
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import isfinite, log
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from deploycost.errors import UserError, unknown_name
 from deploycost.projecting.hardware import DATA_FOLDER, Device, Kind, Place, Precision, find_place
@@ -148,7 +148,7 @@ def read_metric(row: Mapping[str, str | None]) -> tuple[Metric, float]:
         return "throughput", 1.0
     if unit and unit not in _LATENCY_UNITS_MS:
         raise unknown_name("unit of a latency", unit, _LATENCY_UNITS_MS)
-    return name, _LATENCY_UNITS_MS[unit or "ms"]
+    return cast(Metric, name), _LATENCY_UNITS_MS[unit or "ms"]
 
 
 def observe(row: Mapping[str, str | None]) -> Observation:
