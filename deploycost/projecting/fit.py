@@ -72,7 +72,7 @@ def metric_factors(observations: Iterable[Observation]) -> dict[str, MetricFacto
         by_setting[each.setting][each.metric] = each.log_seconds
     ratios: dict[str, list[float]] = defaultdict(list)
     for setting, known in by_setting.items():
-        base = next(m for m in BASE_METRICS if m in known)
+        base = min(known, key=BASE_METRICS.index)
         for metric, seconds in known.items():
             if metric != base:
                 ratios[f"{setting.class_name}/{metric}"].append(seconds - known[base])

@@ -96,7 +96,7 @@ def _nodes(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
     return graph.node
 
 
-def _bytes_each(weight: onnx.TensorProto) -> float:
+def _bytes_each(weight: onnx.TensorProto) -> int:
     from onnx import helper
 
     return helper.tensor_dtype_to_np_dtype(weight.data_type).itemsize

@@ -115,7 +115,7 @@ def read_setting(row: Mapping[str, str | None], here: Device | None = None) -> S
         whole = place
         place = cells.read("threads", lambda threads: _used(whole, threads, many))
     kind = place.device.kind if place else "gpu"
-    precision = cells.read("precision", lambda name: _precision(name, kind))
+    precision: Precision | None = cells.read("precision", lambda name: _precision(name, kind))
     if shape is None or runtime is None or batch is None or tokens is None or place is None or precision is None:
         raise UserError("; ".join(cells.mistakes))
     return Setting(

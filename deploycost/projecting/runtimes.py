@@ -58,5 +58,7 @@ def find_precision(name: str, kind: Kind) -> Precision | None:
 
     `fp32 model, bf16 matmul` runs at bf16. Newer GPUs run fp32 as it says unless it says tf32.
     """
-    found = next((precision for pattern, precision in _PRECISIONS if re.search(pattern, name.casefold())), None)
+    found: Precision | None = next(
+        (precision for pattern, precision in _PRECISIONS if re.search(pattern, name.casefold())), None
+    )
     return "fp32" if found == "tf32" and kind == "cpu" else found

@@ -158,7 +158,7 @@ class Utilisation:
     @cached_property
     def _inverse(self) -> Array:
         noise = np.eye(len(self.log_seconds)) * self._parameters.deviations["noise"] ** 2
-        return np.linalg.inv(self._covariance(self._points, self._points) + noise)
+        return np.asarray(np.linalg.inv(self._covariance(self._points, self._points) + noise), dtype=float)
 
     def _own_variance(self) -> float:
         """Of a setting with itself: every component, a level for all, and the noise of one measurement."""
