@@ -245,7 +245,8 @@ def asked(
     if bring is not None and bring != BringFlags():
         brought = _brought(bring, build)
         content |= {"methods": [], "brought": [brought]}
-        flags = tuple(replace(group, **dict.fromkeys(_OF_BROUGHT)) if group is build else group for group in flags)
+        others = tuple(group for group in flags if group is not build)
+        flags = others if build is None else (replace(build, **dict.fromkeys(_OF_BROUGHT)), *others)
     elif build is not None and build.method is not None:
         content["brought"] = []
     for group in flags:
