@@ -356,8 +356,8 @@ def with_flags(
     if bring is not None and bring != BringFlags():
         brought = _brought(bring, build)
         content |= {"methods": [], "brought": [brought]}
-        kept = replace(build, **dict.fromkeys(_OF_BROUGHT)) if build is not None else None
-        flags = tuple(kept if group is build else group for group in flags)
+        others = tuple(group for group in flags if group is not build)
+        flags = others if build is None else (replace(build, **dict.fromkeys(_OF_BROUGHT)), *others)
     elif build is not None and build.method is not None:
         content["brought"] = []
     for group in flags:

@@ -289,7 +289,7 @@ def write_bundle(trained: TrainedModel, name: ArtifactName, source: Source, fold
 def _strayed(parity: Parity) -> str:
     return (
         f"its logits are {parity.relative_error:.3g} of their spread away from the trained model's "
-        f"(limit {parity.relative_error_limit:g}) and it gives the same answer to {percent(parity.agreement_ratio)} "
+        f"(limit {parity.relative_error_limit:g}) and it gives the same answer for {percent(parity.agreement_ratio)} "
         f"of the test texts (limit {percent(parity.agreement_limit)})"
     )
 

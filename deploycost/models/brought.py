@@ -5,6 +5,7 @@ What is read is safetensors and JSON; no code that comes with a model is run.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def open_tokenizer(brought: BroughtModel) -> PreTrainedTokenizerFast:
     except Exception as error:  # noqa: BLE001 - the library raises nothing more specific for a broken file
         if place is not None and (place / "tokenizer.json").is_file() and not (place / "config.json").is_file():
             return _bare_tokenizer(place / "tokenizer.json")
-        raise UserError(f"cannot read the tokenizer in {name}: {_first_line(error)}") from None
+        raise UserError(f"cannot read the tokenizer in {name}: {_one_line(error)}") from None
     if not getattr(tokenizer, "is_fast", False) or len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise UserError(f"{name} holds no fast tokenizer with a vocabulary (tokenizer.json), which the endpoint needs")
     return tokenizer
@@ -89,7 +90,7 @@ def _bare_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     try:
         return PreTrainedTokenizerFast(tokenizer_file=str(path))
     except Exception as error:  # noqa: BLE001 - as above
-        raise UserError(f"{path} is not a tokenizer: {_first_line(error)}") from None
+        raise UserError(f"{path} is not a tokenizer: {_one_line(error)}") from None
 
 
 def _network(model: Any, config: dict[str, Any]) -> BroughtNetwork:  # noqa: ANN401 - a transformers model
@@ -126,7 +127,7 @@ def _load_classifier(what: str, place: str, trained: set[str], **options: Any) -
             **options,
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        raise UserError(f"cannot load {what} as a sequence classifier: {_first_line(error)}") from None
+        raise UserError(f"cannot load {what} as a sequence classifier: {_one_line(error)}") from None
     absent = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
     untrained = sorted(name for name in absent if not set(name.split(".")) & trained)
     if untrained:
@@ -157,7 +158,7 @@ def _load_adapter(brought: BroughtModel) -> BroughtNetwork:
         opened: Any = PeftModel.from_pretrained(model, str(brought.place), config=config)
         merged = opened.merge_and_unload(safe_merge=True)
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError, SafetensorError) as error:
-        raise UserError(f"the adapter {source!r} does not fit its base: {_first_line(error)}") from None
+        raise UserError(f"the adapter {source!r} does not fit its base: {_one_line(error)}") from None
     return _network(merged, brought.config)
 
 
@@ -165,7 +166,7 @@ def _peft_config(brought: BroughtModel) -> PeftConfig:
     try:
         config = PeftConfig.from_pretrained(str(brought.place))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"cannot read the adapter {brought.spec.source!r}: {_first_line(error)}") from None
+        raise UserError(f"cannot read the adapter {brought.spec.source!r}: {_one_line(error)}") from None
     if config.is_prompt_learning:
         kind = getattr(config.peft_type, "value", config.peft_type)
         raise UserError(
@@ -181,9 +182,9 @@ def _base_for(brought: BroughtModel, config: PeftConfig) -> Any:  # noqa: ANN401
     place, source = brought.base.place, brought.spec.source
     try:
         base_config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-        heads = _head_weights(base_config)
+        heads = _head_weights(deepcopy(base_config))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot read the base {brought.base.name!r} of the adapter: {_first_line(error)}") from None
+        raise UserError(f"cannot read the base {brought.base.name!r} of the adapter: {_one_line(error)}") from None
     kept = _shapes(brought.place / _ADAPTER_WEIGHTS)
     width = next((shape[0] for name, shape in kept.items() for head in heads if name.endswith(head)), None)
     trained: set[str] = set(getattr(config, "modules_to_save", None) or ())
@@ -203,7 +204,10 @@ def _base_for(brought: BroughtModel, config: PeftConfig) -> Any:  # noqa: ANN401
 
 
 def _head_weights(config: Any) -> set[str]:  # noqa: ANN401 - a transformers config
-    """The names of the weights whose size is the number of labels, by comparing two networks without weights."""
+    """The names of the weights whose size is the number of labels, by comparing two networks without weights.
+
+    The config is changed on the way.
+    """
     shapes = []
     for labels in (2, 3):
         config.num_labels = labels
@@ -218,7 +222,7 @@ def _shapes(path: Path) -> dict[str, list[int]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read {path}: {_first_line(error)}") from None
+        raise UserError(f"cannot read {path}: {_one_line(error)}") from None
 
 
 def _quantisation(bits: int, trained: set[str]) -> BitsAndBytesConfig:
@@ -234,5 +238,5 @@ def _quantisation(bits: int, trained: set[str]) -> BitsAndBytesConfig:
     )
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+def _one_line(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]
