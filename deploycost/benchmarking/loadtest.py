@@ -26,7 +26,10 @@ SATURATING_USERS = 4
 
 @dataclass(frozen=True)
 class LoadSubject:
-    """What is tested: a variant's bundle, the texts to send, and the labels they should get, in the same order."""
+    """What is tested: a variant's bundle, the texts to send, and the labels they should get, in the same order.
+
+    Where the answers are numbers, written as text, they should come within `tolerance` of those expected.
+    """
 
     variant: str
     bundle_folder: Path
@@ -35,6 +38,7 @@ class LoadSubject:
     expected_labels: tuple[str, ...] | None
     mean_tokens: float | None
     fingerprint: str
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -165,4 +169,8 @@ def _agreement(subject: LoadSubject, result: ProbeResult) -> tuple[int, int] | N
     expected = subject.expected_labels
     if expected is None:
         return None
-    return sum(expected[text] == label for text, label in result.answers), len(result.answers)
+    tolerance = subject.tolerance
+    if tolerance is None:
+        return sum(expected[text] == label for text, label in result.answers), len(result.answers)
+    near = sum(abs(float(expected[text]) - float(number)) <= tolerance for text, number in result.answers)
+    return near, len(result.answers)
