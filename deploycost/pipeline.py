@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from statistics import pstdev
 from typing import TYPE_CHECKING, Any
 
 from deploycost.base_model import LocatedModel, locate_model
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 _TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 4, 2, 2
 # Enough texts for their lengths to be like the task's; the load test repeats them in a seeded order.
 LOAD_TEXTS = 500
+# How far a number over HTTP may be from that expected, over the spread of those: in int8 it depends a little on what
+# else is in the batch.
+_NUMBER_TOLERANCE_RATIO = 0.1
 # A checkpoint and its successor, then the adapter, two bundles and their unfinished copies; a full fine-tune of a large
 # encoder needs more.
 _SPACE_PER_METHOD_BYTES = 800 * MIB
@@ -340,7 +344,7 @@ def _workload(bench: LoadBench) -> tuple[object, ...]:
 def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark: str) -> LoadSubject:
     from deploycost.benchmarking.loadtest import LoadSubject
     from serving.classifier import Classifier
-    from serving.predictions import told
+    from serving.predictions import NumberPrediction, told
 
     try:
         bundle = open_bundle(bundle_folder)
@@ -349,6 +353,7 @@ def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark
         raise UserError(str(error)) from None
     # One by one, as a lone client is answered: int8 activations are scaled by what else is in a batch.
     answers = classifier.predict(texts, batch_size=1)
+    numbers = [answer.value for answer in answers if isinstance(answer, NumberPrediction)]
     return LoadSubject(
         variant=variant.name,
         bundle_folder=bundle_folder,
@@ -357,6 +362,7 @@ def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark
         expected_labels=tuple(map(told, answers)),
         mean_tokens=sum(answer.tokens for answer in answers) / len(answers),
         fingerprint=mark,
+        tolerance=_NUMBER_TOLERANCE_RATIO * pstdev(numbers) if numbers else None,
     )
 
 

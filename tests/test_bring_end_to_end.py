@@ -94,7 +94,6 @@ def test_load_test_quote_and_report_without_an_accuracy(place: Path) -> None:
     page = (place / "runs" / "texts" / "report.md").read_text(encoding="utf-8")
     assert "## Models that were brought" in page
     assert "no labelled texts, so accuracy is unknown" in page
-    assert "training not counted: mine was brought" in page
 
 
 def test_an_onnx_file_with_its_tokenizer(place: Path) -> None:

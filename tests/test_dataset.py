@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from deploycost.dataset import Dataset, LabelledTexts, load_dataset
-from deploycost.dataset_source import find_dataset
+from deploycost.dataset_source import FoundDataset, FoundSplit, find_dataset
 from deploycost.errors import UserError
 from deploycost.experiment import DatasetSpec
 
@@ -439,7 +439,11 @@ def test_names_of_the_literature_stand_for_a_hub_id_and_its_column(
     spec: DatasetSpec, asked: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, str]] = []
-    answer = lambda hub_id, spec: seen.append((hub_id, spec.text_column))  # noqa: E731
+
+    def answer(hub_id: str, spec: DatasetSpec) -> FoundDataset:
+        seen.append((hub_id, spec.text_column))
+        return FoundDataset(hub_id, FoundSplit("train", [], []))
+
     monkeypatch.setattr("deploycost.dataset_source._from_hub", answer)
     find_dataset(spec)
     assert seen == [asked]

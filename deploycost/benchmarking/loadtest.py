@@ -46,7 +46,10 @@ EDGE_ROOM = 1.02
 
 @dataclass(frozen=True)
 class LoadSubject:
-    """What is tested: a variant's bundle, the texts to send, and the labels they should get, in the same order."""
+    """What is tested: a variant's bundle, the texts to send, and the labels they should get, in the same order.
+
+    Where the answers are numbers, written as text, they should come within `tolerance` of those expected.
+    """
 
     variant: str
     bundle_folder: Path
@@ -55,6 +58,7 @@ class LoadSubject:
     expected_labels: tuple[str, ...] | None
     mean_tokens: float | None
     fingerprint: str
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -326,4 +330,8 @@ def _agreement(subject: LoadSubject, results: Sequence[ProbeResult]) -> tuple[in
     if expected is None:
         return None
     answers = [pair for result in results for pair in result.answers]
-    return sum(expected[text] == label for text, label in answers), len(answers)
+    tolerance = subject.tolerance
+    if tolerance is None:
+        return sum(expected[text] == label for text, label in answers), len(answers)
+    near = sum(abs(float(expected[text]) - float(number)) <= tolerance for text, number in answers)
+    return near, len(answers)

@@ -1,0 +1,40 @@
+"""From a sheet to returns: what a model that was brought is held against, and what its return leaves out."""
+
+from collections.abc import Callable
+
+from deploycost.answers import answer
+from deploycost.costing.quote import quote
+from deploycost.experiment import QuoteSpec
+from deploycost.records import Figure, LoadRecord, Variant
+from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
+from pricing.book import Offer
+
+
+def sheet_of(variants: list[Variant], offer: Offer) -> QuoteSheet:
+    def capacity_on(variant: Variant, _: Offer) -> Capacity:
+        capacity = variant.load.capacity_rps if variant.load else Figure(value=None)
+        return Capacity(capacity_rps=capacity, reason="", load=variant.load, server_copies=1)
+
+    return quote(variants, [offer], capacity_on, Traffic(requests_per_month=262_800_000), Policy(), 100.0)
+
+
+def test_a_brought_model_is_held_against_its_own_plain_graph_without_its_training(
+    make_brought: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Callable[..., Offer]
+) -> None:
+    small = make_brought("own.onnx-int8", load=make_load(200.0, 190.0, 210.0, variant="own.onnx-int8"))
+    plain = make_brought("own.onnx-fp32", load=make_load(50.0, 48.0, 52.0, variant="own.onnx-fp32"))
+    answers = answer(sheet_of([small, plain], make_offer()), [small, plain], QuoteSpec())
+    assert [each.baseline_kind for each in answers.returns] == ["variant", "llm-api"]
+    assert answers.returns[0].baseline.startswith("own.onnx-fp32 on ")
+    note = "training not counted: own was brought, and what its training cost is not known"
+    assert all(each.notes[0] == note for each in answers.returns)
+    alone = answer(sheet_of([small], make_offer()), [small], QuoteSpec())
+    assert "no return against own.onnx-fp32: it was not built and load-tested in this run" in alone.warnings
+
+
+def test_a_tuned_model_counts_its_training(
+    make_variant: Callable[..., Variant], make_offer: Callable[..., Offer]
+) -> None:
+    variant = make_variant()
+    (against_api,) = answer(sheet_of([variant], make_offer()), [variant], QuoteSpec()).returns
+    assert not any("training" in note for note in against_api.notes)
