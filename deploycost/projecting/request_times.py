@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from math import exp, log
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from deploycost.projecting.calibration import (
     observations_of,
     read_calibration,
 )
+from deploycost.projecting.fitted import Novelty
 from deploycost.projecting.hardware import Device, Kind, Place, devices, find_place
 from deploycost.projecting.observations import Setting
 from deploycost.projecting.projection import Projector
@@ -55,11 +57,20 @@ NOTHING_SEEN = Seen(None, 1, None, USUAL_SPREAD, None, USUAL_SLO_MS)
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds per batch by its size, the factor that both ends of a 90 % interval lie away, and the evidence."""
+    """Seconds per batch by its size, and the factor that both ends of a 90 % interval lie away.
+
+    `first` is the setting of the smallest batch and `novelty` what is new about it.
+    """
 
     seconds: dict[int, float]
     reach: float
-    evidence: str
+    first: Setting
+    novelty: Novelty
+
+    @cached_property
+    def evidence(self) -> str:
+        """A sentence on what the evidence is: written when it is read, since most times are only ranked."""
+        return _projector().told(self.first, self.novelty)
 
 
 def seen_in(load: LoadRecord | None) -> Seen:
@@ -93,42 +104,59 @@ def known_device(name: str | None) -> Device | None:
         return None
 
 
-@lru_cache(maxsize=100_000)
 def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
     """The times of a request's batches on one chip, on as many of a CPU's cores as were used where it was measured.
 
     None where the request's runtime or precision is of no known class.
     """
+    return _times_of_kind(request, seen, device.kind).get(device.name)
+
+
+@lru_cache(maxsize=1024)
+def _times_of_kind(request: Request, seen: Seen, kind: Kind) -> dict[str, Times]:
+    """The times by device, since who asks for one mostly asks for all."""
     elsewhere = _setting_seen(request, seen)
-    everywhere = _everywhere(request, device.kind, seen.cores, elsewhere)
+    everywhere = _everywhere(request, kind, seen.cores, elsewhere)
     if everywhere is None:
-        return None
-    rows, like, mean, covariance = everywhere
-    index = [number for name, number in rows if name == device.name]
-    means, variances = mean[index], np.diag(covariance)[index]
+        return {}
+    like, means, covariance = everywhere
+    variances = np.diag(covariance)
     if elsewhere is not None:
         # The seen measurement, last of all, corrects the others by what it has in common with them.
-        share = covariance[index, -1] / covariance[-1, -1]
-        means = means + share * (log(_model_s(seen)) - mean[-1])
-        variances = variances - share * covariance[index, -1]
-    projector, first = _projector(), like[index[0]]
+        share = covariance[:, -1] / covariance[-1, -1]
+        means = means + share * (log(_model_s(seen)) - means[-1])
+        variances = variances - share * covariance[:, -1]
+    deviations = np.sqrt(np.maximum(variances, 1e-6)).tolist()
+    by_device: dict[str, list[tuple[Setting, float, float]]] = {}
+    for setting, mean, deviation in zip(like, means.tolist(), deviations, strict=False):
+        by_device.setdefault(setting.place.device.name, []).append((setting, mean, deviation))
+    return {name: _times(batches) for name, batches in by_device.items()}
+
+
+def _times(batches: Sequence[tuple[Setting, float, float]]) -> Times:
+    """Of one device: each batch's setting, mean of log seconds and deviation, the smallest first."""
+    projector, first = _projector(), batches[0][0]
     novelty = projector.novelty(first)
-    deviation = float(np.sqrt(np.maximum(variances, 1e-6)).max())
+    deviation = max(deviation for _, _, deviation in batches)
     # More texts never take less time, whatever was measured of one and of many.
-    rising = isotonic([(like[number].batch, float(value), 1.0) for number, value in zip(index, means, strict=True)])
+    rising = isotonic([(setting.batch, mean, 1.0) for setting, mean, _ in batches])
     seconds = {int(batch): exp(value) for batch, value in rising}
-    return Times(seconds, exp(projector.width(first, novelty) * deviation), projector.told(first, novelty))
+    return Times(seconds, exp(projector.width(first, novelty) * deviation), first, novelty)
 
 
-_Everywhere = tuple[list[tuple[str, int]], list[Setting], NDArray[np.float64], NDArray[np.float64]]
+_Everywhere = tuple[list[Setting], NDArray[np.float64], NDArray[np.float64]]
 
 
 @lru_cache(maxsize=1024)
 def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | None) -> _Everywhere | None:
-    """A request on every known chip of a kind at once, since most quotes ask for many: names with rows, settings,
-    means and covariance of log times, those of the request where it was seen last."""
+    """A request on every known chip of a kind at once, since most quotes ask for many: settings, means and covariance
+    of log times, those of the request where it was seen last."""
     like: list[Setting] = []
-    for device in devices().values():
+    calibration = _calibration()
+    known = {
+        each.name: each for each in (*devices().values(), *([calibrated_device(calibration)] if calibration else []))
+    }
+    for device in known.values():
         if device.kind != kind:
             continue
         place = Place(device, 1, float(min(cores, device.cores))) if kind == "cpu" else Place(device)
@@ -136,9 +164,8 @@ def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | N
         like += [setting for batch in batches if (setting := request.on(place, batch))]
     if not like:
         return None
-    rows = [(each.place.device.name, number) for number, each in enumerate(like)]
     mean, covariance = _projector().together([*like, elsewhere] if elsewhere else like)
-    return rows, like, mean, covariance
+    return like, mean, covariance
 
 
 def _setting_seen(request: Request, seen: Seen) -> Setting | None:
