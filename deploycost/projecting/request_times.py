@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from math import exp, log
@@ -104,17 +103,22 @@ def known_device(name: str | None) -> Device | None:
         return None
 
 
+@lru_cache(maxsize=100_000)
 def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
     """The times of a request's batches on one chip, on as many of a CPU's cores as were used where it was measured.
 
     None where the request's runtime or precision is of no known class.
     """
-    return _times_of_kind(request, seen, device.kind).get(device.name)
+    batches = _batches_by_device(request, seen, device.kind).get(device.name)
+    return _times(batches) if batches else None
+
+
+_Batches = list[tuple[Setting, float, float]]
 
 
 @lru_cache(maxsize=1024)
-def _times_of_kind(request: Request, seen: Seen, kind: Kind) -> dict[str, Times]:
-    """The times by device, since who asks for one mostly asks for all."""
+def _batches_by_device(request: Request, seen: Seen, kind: Kind) -> dict[str, _Batches]:
+    """Each batch's setting, mean of log seconds and deviation, the smallest first."""
     elsewhere = _setting_seen(request, seen)
     everywhere = _everywhere(request, kind, seen.cores, elsewhere)
     if everywhere is None:
@@ -127,14 +131,13 @@ def _times_of_kind(request: Request, seen: Seen, kind: Kind) -> dict[str, Times]
         means = means + share * (log(_model_s(seen)) - means[-1])
         variances = variances - share * covariance[:, -1]
     deviations = np.sqrt(np.maximum(variances, 1e-6)).tolist()
-    by_device: dict[str, list[tuple[Setting, float, float]]] = {}
+    by_device: dict[str, _Batches] = {}
     for setting, mean, deviation in zip(like, means.tolist(), deviations, strict=False):
         by_device.setdefault(setting.place.device.name, []).append((setting, mean, deviation))
-    return {name: _times(batches) for name, batches in by_device.items()}
+    return by_device
 
 
-def _times(batches: Sequence[tuple[Setting, float, float]]) -> Times:
-    """Of one device: each batch's setting, mean of log seconds and deviation, the smallest first."""
+def _times(batches: _Batches) -> Times:
     projector, first = _projector(), batches[0][0]
     novelty = projector.novelty(first)
     deviation = max(deviation for _, _, deviation in batches)
@@ -152,11 +155,7 @@ def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | N
     """A request on every known chip of a kind at once, since most quotes ask for many: settings, means and covariance
     of log times, those of the request where it was seen last."""
     like: list[Setting] = []
-    calibration = _calibration()
-    known = {
-        each.name: each for each in (*devices().values(), *([calibrated_device(calibration)] if calibration else []))
-    }
-    for device in known.values():
+    for device in _known_devices().values():
         if device.kind != kind:
             continue
         place = Place(device, 1, float(min(cores, device.cores))) if kind == "cpu" else Place(device)
@@ -166,6 +165,13 @@ def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | N
         return None
     mean, covariance = _projector().together([*like, elsewhere] if elsewhere else like)
     return like, mean, covariance
+
+
+def _known_devices() -> dict[str, Device]:
+    """Every device by name: those of the facts, and this machine as it was calibrated."""
+    calibration = _calibration()
+    own = calibrated_device(calibration) if calibration else None
+    return devices() | ({own.name: own} if own else {})
 
 
 def _setting_seen(request: Request, seen: Seen) -> Setting | None:
