@@ -163,7 +163,11 @@ def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | N
         like += [setting for batch in batches if (setting := request.on(place, batch))]
     if not like:
         return None
-    mean, covariance = _projector().together([*like, elsewhere] if elsewhere else like)
+    from threadpoolctl import threadpool_limits
+
+    # The matrices are small: threads would wait for one another longer than they compute.
+    with threadpool_limits(1, user_api="blas"):
+        mean, covariance = _projector().together([*like, elsewhere] if elsewhere else like)
     return like, mean, covariance
 
 
