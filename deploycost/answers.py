@@ -22,7 +22,7 @@ from deploycost.environment import now
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import Experiment, QuoteSpec
 from deploycost.market import alternatives_for, policy_for, request_for, site_finder, traffic_for
-from deploycost.projecting.cores import capacity_on
+from deploycost.projecting.cores import capacity_on, carried_on
 from deploycost.projecting.evidence import services_in, with_records
 from deploycost.records import (
     LoadRecord,
@@ -157,7 +157,7 @@ def _price(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_m
     asked = Question(
         traffic_for(question), policy_for(question), slo_p95_ms, wanted.bounds, wanted.sort, wanted.shown, request
     )
-    sheet = quote(variants, alternatives, capacity_on, site_finder(alternatives.machines), asked)
+    sheet = quote(variants, alternatives, capacity_on, site_finder(alternatives.machines), asked, carried_on)
     # A sheet of some of the rows, or in another order, is kept too, but no report takes it for the whole.
     is_whole = replace(wanted, shown=None) == Wanted() and not (sheet.left_out or sheet.unknown)
     mark = () if is_whole else (wanted,)

@@ -19,7 +19,7 @@ _TOLD_PACKAGES = (
 class MachineFacts(BaseModel):
     """The machine and software that a measurement was made on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     cpu_model: str
     cpu_cores: int

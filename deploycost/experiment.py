@@ -37,7 +37,7 @@ EMBEDDED_DATASET = "demo"
 class Frozen(BaseModel):
     """A record that refuses unknown fields and cannot be changed once made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class DatasetSpec(Frozen):

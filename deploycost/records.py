@@ -23,7 +23,7 @@ Usd = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="js
 class Record(BaseModel):
     """A frozen fact on disk. Unknown fields are refused, so that a record of a newer format is never half-read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Figure(Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -74,6 +74,19 @@ class Capacity(Record):
     reason: str
     load: LoadRecord | None = None
     server_copies: int | None = None
+
+
+class Carried(NamedTuple):
+    """What of a capacity ranks machines: requests per second, None where unknown; its measurement and its servers."""
+
+    rps: float | None
+    load: LoadRecord | None
+    server_copies: int | None
+
+    @staticmethod
+    def of(capacity: Capacity) -> Carried:
+        """That of a capacity in full."""
+        return Carried(capacity.capacity_rps.value, capacity.load, capacity.server_copies)
 
 
 class UnknownQuotes(Record):

@@ -14,7 +14,7 @@ from deploycost.costing.fleet import exact
 from deploycost.costing.hourly import Purchase
 from deploycost.records import Subject
 from deploycost.units import SECONDS_PER_HOUR
-from deploycost.verdicts import Capacity, Policy
+from deploycost.verdicts import Capacity, Carried, Policy
 from pricing.book import Offer
 from pricing.llm import LlmApi
 from pricing.owned import OwnedMachine
@@ -46,6 +46,8 @@ SiteOf = Callable[[Offer], Site]
 # What a variant carries on a machine. It may depend on nothing of the offer but what the machine computes with, and on
 # its instance type where a load record names that: machines alike in these are asked for once.
 CapacityOn = Callable[[Subject, Offer], Capacity]
+# The same for many at once, a row for each variant: only what ranks them, so that no reason is written that none reads.
+CarriedOn = Callable[[Sequence[Subject], Sequence[Offer]], Sequence[Sequence[Carried]]]
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,13 @@ class Alternatives:
 def hired(offers: Sequence[Offer]) -> list[Machine]:
     """Machines bought in one way each."""
     return [Machine(offer) for offer in offers]
+
+
+def one_by_one(capacity_on: CapacityOn) -> CarriedOn:
+    """What variants carry on machines where it can only be asked of each."""
+    return lambda variants, offers: [
+        [Carried.of(capacity_on(variant, offer)) for offer in offers] for variant in variants
+    ]
 
 
 def mixed(peak: Sequence[Offer], base: Sequence[Offer]) -> tuple[list[Machine], int]:

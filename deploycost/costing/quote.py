@@ -9,7 +9,16 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from deploycost.costing.alternatives import Alternatives, CapacityOn, Machine, Site, SiteOf, hired
+from deploycost.costing.alternatives import (
+    Alternatives,
+    CapacityOn,
+    CarriedOn,
+    Machine,
+    Site,
+    SiteOf,
+    hired,
+    one_by_one,
+)
 from deploycost.costing.request_rows import ApiRow, ServiceRow, service_ms
 from deploycost.costing.returns import ApiRequest
 from deploycost.costing.rows import OS_RESERVE_BYTES, MachineRow
@@ -21,8 +30,8 @@ from deploycost.units import milliseconds, percent, usd
 from deploycost.verdicts import Policy, QuoteSheet, Traffic
 
 __all__ = [
-    "OS_RESERVE_BYTES", "Alternatives", "Bounds", "CapacityOn", "Machine", "Question", "Site", "SiteOf", "cost_order",
-    "hired", "quote",
+    "OS_RESERVE_BYTES", "Alternatives", "Bounds", "CapacityOn", "CarriedOn", "Machine", "Question", "Site", "SiteOf",
+    "cost_order", "hired", "quote",
 ]  # fmt: skip
 
 # So many quotes are made in full whatever is asked; of more, those worth showing.
@@ -48,17 +57,18 @@ def quote(
     capacity_on: CapacityOn,
     site_of: SiteOf,
     question: Question,
+    carried_on: CarriedOn | None = None,
 ) -> QuoteSheet:
     """Every variant on every machine and service, and the APIs beside: by planned cost unless asked otherwise.
 
-    `capacity_on` says what a variant carries on a machine. Each quote pins its price row. A low capacity is a high
-    price, so the ends of the intervals change places; replicas are whole at both ends. Where there are too many rows,
-    only the first `shown` are made, and of services and APIs the best of each.
+    `capacity_on` says what a variant carries on a machine, `carried_on` the same of many at once. Each quote pins its
+    price row. A low capacity is a high price, so the ends of the intervals change places; replicas are whole at both
+    ends. Where there are too many rows, only the first `shown` are made, and of services and APIs the best of each.
 
     Raises:
         NoAnswer: no row keeps the bounds; says what came nearest.
     """
-    sheet = _Sheet(variants, alternatives, capacity_on, site_of, question)
+    sheet = _Sheet(variants, alternatives, capacity_on, carried_on or one_by_one(capacity_on), site_of, question)
     return sheet.in_part() if sheet.is_large else sheet.whole()
 
 
@@ -103,6 +113,7 @@ class _Sheet:
     variants: Sequence[Subject]
     alternatives: Alternatives
     capacity_on: CapacityOn
+    carried_on: CarriedOn
     site_of: SiteOf
     question: Question
 
@@ -133,7 +144,13 @@ class _Sheet:
         """The rows worth showing, found among all of them by their costs."""
         asked, shown = self.question, self.question.shown or 0
         table = Table(
-            self.variants, self.alternatives.machines, self.capacity_on, asked.traffic, asked.policy, asked.slo_p95_ms
+            variants=self.variants,
+            machines=self.alternatives.machines,
+            capacity_on=self.capacity_on,
+            carried_on=self.carried_on,
+            traffic=asked.traffic,
+            policy=asked.policy,
+            slo_p95_ms=asked.slo_p95_ms,
         )
         sight, by_request = table.sight, self._by_request()
         others = Sight.of(by_request)

@@ -62,9 +62,8 @@ def cost_all(
         alike.setdefault(unpriced, []).append(column)
     egress = float(usd_per_answer(policy))
     for (peak, base), columns in alike.items():
-        used = np.unique(kind_of[columns])
+        used, place = np.unique(kind_of[columns], return_inverse=True)
         base_hours, peak_hours = _hours(rates[:, used], traffic, policy, peak, base)
-        place = np.searchsorted(used, kind_of[columns])
         peak_price = np.array([float(purchases[column][0].usd_per_hour) for column in columns])
         base_price = np.array([float(b.usd_per_hour) if (b := purchases[column][1]) else 0.0 for column in columns])
         monthly[:, columns] = base_hours[:, place] * base_price + peak_hours[:, place] * peak_price

@@ -74,7 +74,7 @@ class MachineRow:
         energy = energy_of(site_of(offer), rate, hours, requests)
         accuracy = accuracy_of(self.variant)
         fits_memory, memory_reason = memory_fit(self.capacity, offer)
-        p95_ms = planned_p95(self.capacity, self.policy)
+        p95_ms = Figure(value=planned_p95_ms(load, self.policy), basis=rate.basis)
         parts = self._parts(fleet, requests) if fleet else ()
         return Quote(
             variant=self.variant.name,
@@ -186,16 +186,16 @@ def per_correct(planned: Figure, accuracy: Figure) -> Figure:
     )
 
 
-def needed_bytes(capacity: Capacity) -> int | None:
+def needed_bytes(load: LoadRecord | None, server_copies: int | None) -> int | None:
     """Memory that the servers of a machine take at their peak, and the system; None until load-tested."""
-    if capacity.load is None or capacity.load.memory_bytes is None or capacity.server_copies is None:
+    if load is None or load.memory_bytes is None or server_copies is None:
         return None
-    return capacity.server_copies * capacity.load.memory_bytes.peak + OS_RESERVE_BYTES
+    return server_copies * load.memory_bytes.peak + OS_RESERVE_BYTES
 
 
 def memory_fit(capacity: Capacity, offer: Offer) -> tuple[bool | None, str]:
     """Whether the servers fit the machine's memory, and the reckoning."""
-    needed = needed_bytes(capacity)
+    needed = needed_bytes(capacity.load, capacity.server_copies)
     if capacity.load is None:
         return None, "unknown until load-tested"
     memory = capacity.load.memory_bytes
@@ -212,13 +212,9 @@ def memory_fit(capacity: Capacity, offer: Offer) -> tuple[bool | None, str]:
     return needed <= there, reason
 
 
-def planned_p95(capacity: Capacity, policy: Policy) -> Figure:
+def planned_p95_ms(load: LoadRecord | None, policy: Policy) -> float | None:
     """The latency where it was measured, at the planned load there: a machine scaled by cores is not faster."""
-    load: LoadRecord | None = capacity.load
-    if load is None:
-        return Figure(value=None, basis=capacity.capacity_rps.basis)
-    planned_rps = policy.utilisation_ratio * (load.capacity_rps.value or 0.0)
-    return Figure(value=load.p95_at(planned_rps), basis=capacity.capacity_rps.basis)
+    return load.p95_at(policy.utilisation_ratio * (load.capacity_rps.value or 0.0)) if load else None
 
 
 def meets_slo(rate: Figure, p95_ms: Figure, slo_p95_ms: float) -> bool | None:

@@ -10,14 +10,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from deploycost.costing.alternatives import CapacityOn, Machine, SiteOf
+from deploycost.costing.alternatives import CapacityOn, CarriedOn, Machine, SiteOf
 from deploycost.costing.fleet import MILLION
 from deploycost.costing.ranking import Costs, Floats, cost_all
-from deploycost.costing.rows import MachineRow, accuracy_of, needed_bytes, planned_p95, training_monthly_usd
+from deploycost.costing.rows import MachineRow, accuracy_of, needed_bytes, planned_p95_ms, training_monthly_usd
 from deploycost.costing.sieve import Sight, SortKey
 from deploycost.records import LoadRecord, Subject
 from deploycost.units import GIB, SECONDS_PER_HOUR
-from deploycost.verdicts import Capacity, Policy, Traffic, UnknownQuotes
+from deploycost.verdicts import Carried, Policy, Traffic, UnknownQuotes
 from pricing.book import Offer
 
 _MACHINES_NAMED = 3
@@ -30,6 +30,7 @@ class Table:
     variants: Sequence[Subject]
     machines: Sequence[Machine]
     capacity_on: CapacityOn
+    carried_on: CarriedOn
     traffic: Traffic
     policy: Policy
     slo_p95_ms: float
@@ -43,12 +44,13 @@ class Table:
     def sight(self) -> Sight:
         """What rows are judged by."""
         monthly = self._costs.monthly_usd
-        p95 = self._by_kind(lambda capacity: planned_p95(capacity, self.policy).value)
+        p95 = self._p95_ms
         accuracy = np.array([_nan(accuracy_of(variant).value) for variant in self.variants])
         with np.errstate(invalid="ignore"):
             too_slow = (self._rates == 0) | ((self._rates > 0) & (p95 > self.slo_p95_ms))
             memory = np.array([float(machine.offer.memory_gib) * GIB for machine in self.machines])
-            too_large = self._by_kind(needed_bytes)[:, self._kinds] > memory
+            needed = self._by_kind(lambda carried: needed_bytes(carried.load, carried.server_copies))
+            too_large = needed[:, self._kinds] > memory
         return Sight(
             monthly.ravel(),
             (monthly * MILLION / self.traffic.requests_per_month).ravel(),
@@ -84,20 +86,22 @@ class Table:
     def loads(self) -> dict[str, LoadRecord]:
         """The load tests that capacities rest on, by variant and CPU."""
         return {
-            f"{variant.name} on {capacity.load.environment.cpu_model}": capacity.load
-            for variant, row in zip(self.variants, self._capacities, strict=True)
-            for capacity in row
-            if capacity.load
+            f"{variant.name} on {load.environment.cpu_model}": load
+            for variant, row in zip(self.variants, self._carried, strict=True)
+            # Each but once, where it came last.
+            for load in {id(carried.load): carried.load for carried in row}.values()
+            if load
         }
 
     def unknown(self) -> tuple[UnknownQuotes, ...]:
         """The rows without a capacity by the reason for it, those of most rows first."""
         machines_of = [np.flatnonzero(self._kinds == kind) for kind in range(self._rates.shape[1])]
         kinds_by_reason: dict[str, list[int]] = {}
-        for row in self._capacities:
-            for kind, capacity in enumerate(row):
-                if capacity.capacity_rps.value is None:
-                    kinds_by_reason.setdefault(unknown_reason(capacity.reason), []).append(kind)
+        for variant, row in zip(self.variants, self._carried, strict=True):
+            for kind, carried in enumerate(row):
+                if carried.rps is None:
+                    reason = self.capacity_on(variant, self._kinds_and_samples[1][kind]).reason
+                    kinds_by_reason.setdefault(unknown_reason(reason), []).append(kind)
         told = []
         for reason, kinds in kinds_by_reason.items():
             columns = sorted({int(column) for kind in set(kinds) for column in machines_of[kind]})
@@ -133,13 +137,19 @@ class Table:
         return kinds, samples
 
     @cached_property
-    def _capacities(self) -> list[list[Capacity]]:
-        samples = self._kinds_and_samples[1]
-        return [[self.capacity_on(variant, offer) for offer in samples] for variant in self.variants]
+    def _carried(self) -> Sequence[Sequence[Carried]]:
+        return self.carried_on(self.variants, self._kinds_and_samples[1])
 
     @cached_property
     def _rates(self) -> Floats:
-        return self._by_kind(lambda capacity: capacity.capacity_rps.value)
+        return self._by_kind(lambda carried: carried.rps)
+
+    @cached_property
+    def _p95_ms(self) -> Floats:
+        # Few load tests stand behind all rows.
+        loads = {id(carried.load): carried.load for row in self._carried for carried in row}
+        p95_of = {number: planned_p95_ms(load, self.policy) for number, load in loads.items()}
+        return self._by_kind(lambda carried: p95_of[id(carried.load)])
 
     @cached_property
     def _costs(self) -> Costs:
@@ -148,9 +158,9 @@ class Table:
 
         return cost_all(self._rates, self._kinds, self.machines, training, self.traffic, self.policy)
 
-    def _by_kind(self, figure: Callable[[Capacity], float | None]) -> Floats:
+    def _by_kind(self, figure: Callable[[Carried], float | None]) -> Floats:
         shape = (len(self.variants), len(self._kinds_and_samples[1]))
-        values = [_nan(figure(capacity)) for row in self._capacities for capacity in row]
+        values = [_nan(figure(carried)) for row in self._carried for carried in row]
         return np.array(values, dtype=np.float64).reshape(shape)
 
     def _energy(self, site_of: SiteOf, *, carbon: bool) -> Floats:

@@ -7,9 +7,21 @@ is that which was measured, and unknown where it is not. None of them is ever ca
 
 from __future__ import annotations
 
-from deploycost.projecting.machines import RATE_KEPT_BY_COPIES, THREAD_IN_CORES, WHOLE, Band, projected_capacity
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from deploycost.projecting.machines import (
+    RATE_KEPT_BY_COPIES,
+    THREAD_IN_CORES,
+    WHOLE,
+    Band,
+    Machine,
+    machine_of,
+    projected_capacity,
+    projected_rates,
+)
 from deploycost.records import Figure, LoadRecord, Service, Subject
-from deploycost.verdicts import Capacity
+from deploycost.verdicts import Capacity, Carried
 from pricing.book import Offer
 
 # The same rate per core as where it was measured. Sustained clocks of machines for hire run from 2.2 to 4.5 GHz around
@@ -29,13 +41,42 @@ def capacity_on(variant: Subject, offer: Offer) -> Capacity:
         return _measured(max(here, key=lambda load: load.finished_at), offer)
     # Of a service of the user's own it is not known what it computes.
     if not isinstance(variant, Service):
-        projected = projected_capacity(variant, offer, sorted(_loads(variant), key=lambda load: load.finished_at))
+        projected = projected_capacity(variant, offer, _in_order(variant))
         if projected is not None:
             return projected
     reason = _why_unknown(variant, offer)
     if reason:
         return Capacity(capacity_rps=Figure(value=None, basis="assumed"), reason=f"unknown: {reason}")
     return _scaled(_loads(variant)[0], offer)
+
+
+def carried_on(variants: Sequence[Subject], offers: Sequence[Offer]) -> list[list[Carried]]:
+    """The same of every variant on every machine, a row for each variant: what ranks them, without the reasons."""
+    machines = [machine_of(offer) for offer in offers]
+    return [_carried(variant, offers, machines) for variant in variants]
+
+
+def _carried(variant: Subject, offers: Sequence[Offer], machines: Sequence[Machine | None]) -> list[Carried]:
+    loads, projected = _loads(variant), [None] * len(offers)
+    if not isinstance(variant, Service):
+        projected = projected_rates(variant, machines, _in_order(variant))
+    named = any(load.environment.instance_type for load in loads)
+    row = []
+    for offer, found in zip(offers, projected, strict=True):
+        if named and any(_is_on(load, offer) for load in loads):
+            row.append(Carried.of(capacity_on(variant, offer)))
+        elif found is not None:
+            row.append(found)
+        elif _why_unknown(variant, offer):
+            row.append(Carried(None, None, None))
+        else:
+            scale = _scale(loads[0], offer)
+            row.append(Carried(_times(loads[0].capacity_rps.value, scale.value), loads[0], scale.copies))
+    return row
+
+
+def _in_order(variant: Subject) -> list[LoadRecord]:
+    return sorted(_loads(variant), key=lambda load: load.finished_at)
 
 
 def _why_unknown(variant: Subject, offer: Offer) -> str | None:
@@ -72,7 +113,18 @@ def _measured(load: LoadRecord, offer: Offer) -> Capacity:
     return Capacity(capacity_rps=load.capacity_rps, reason=reason, load=load, server_copies=1)
 
 
-def _scaled(load: LoadRecord, offer: Offer) -> Capacity:
+class _Scale(NamedTuple):
+    """By how much a machine carries more than what was measured, with the bands and copies behind it."""
+
+    low: float
+    value: float
+    high: float
+    thread: Band
+    kept: Band
+    copies: int
+
+
+def _scale(load: LoadRecord, offer: Offer) -> _Scale:
     vcpus, cores = float(offer.vcpus), load.server_cores
     copies = max(1, int(vcpus // cores))
     used_vcpus = min(vcpus, float(copies * cores))
@@ -80,22 +132,27 @@ def _scaled(load: LoadRecord, offer: Offer) -> Capacity:
     kept = RATE_KEPT_BY_COPIES if copies > 1 else WHOLE
     machines = used_vcpus / cores * float(offer.sustained_cpu_ratio)
     low, value, high = (machines * a * b * c for a, b, c in zip(thread, SPEED_PER_CORE, kept, strict=True))
-    measured = load.capacity_rps
+    return _Scale(low, value, high, thread, kept, copies)
+
+
+def _scaled(load: LoadRecord, offer: Offer) -> Capacity:
+    scale, measured = _scale(load, offer), load.capacity_rps
     capacity = Figure(
-        value=_times(measured.value, value),
-        low=_times(measured.low if measured.low is not None else measured.value, low),
-        high=_times(measured.high if measured.high is not None else measured.value, high),
+        value=_times(measured.value, scale.value),
+        low=_times(measured.low if measured.low is not None else measured.value, scale.low),
+        high=_times(measured.high if measured.high is not None else measured.value, scale.high),
         basis="assumed",
     )
-    reason = _reason(load, offer, thread, kept, copies)
-    return Capacity(capacity_rps=capacity, reason=reason, load=load, server_copies=copies)
+    reason = _reason(load, offer, scale)
+    return Capacity(capacity_rps=capacity, reason=reason, load=load, server_copies=scale.copies)
 
 
 def _times(rate: float | None, factor: float) -> float | None:
     return None if rate is None else rate * factor
 
 
-def _reason(load: LoadRecord, offer: Offer, thread: Band, kept: Band, copies: int) -> str:
+def _reason(load: LoadRecord, offer: Offer, scale: _Scale) -> str:
+    thread, kept, copies = scale.thread, scale.kept, scale.copies
     kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[offer.vcpu_is]
     parts = [
         f"assumed from {load.server_cores} measured core{'s' if load.server_cores > 1 else ''} of "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -129,6 +129,7 @@ def devices() -> dict[str, Device]:
     return {row["name"]: _device(row) for row in rows}
 
 
+@lru_cache(maxsize=1024)
 def find_place(name: str) -> Place:
     """The whole of what a name such as `T4`, `A100-SXM4-80GB` or `Xeon Platinum 8380 x2` means: all cores of a CPU.
 

@@ -19,7 +19,7 @@ from deploycost.projecting.request_times import ENDPOINT_S, Seen, Times, known_d
 from deploycost.projecting.variant_work import Request, request_of
 from deploycost.records import Figure, LoadRecord, Variant
 from deploycost.units import milliseconds
-from deploycost.verdicts import Capacity
+from deploycost.verdicts import Capacity, Carried
 from pricing.book import Offer
 
 
@@ -51,6 +51,11 @@ class Machine(NamedTuple):
     sustained_ratio: float
     cards: float
 
+    @property
+    def is_cpu(self) -> bool:
+        """Whether its own CPU computes, not a card in it."""
+        return self.device.kind == "cpu"
+
 
 class Told(NamedTuple):
     """A capacity in requests per second with its interval, and why."""
@@ -67,28 +72,66 @@ def projected_capacity(variant: Variant, offer: Offer, loads: Sequence[LoadRecor
     None too where evidence is too thin for a CPU that a load test can be scaled to. `loads` are load tests of the
     variant on other machines, the last made last.
     """
-    request = request_of(variant)
-    device = known_device(offer.accelerator_name or offer.cpu_model)
-    if request is None or device is None:
+    request, machine = request_of(variant), machine_of(offer)
+    if request is None or machine is None:
         return None
     load = loads[-1] if loads else None
     seen = seen_in(load)
-    times = times_on(request, seen, device)
+    times = times_on(request, seen, machine.device)
     if times is None:
         return None
-    has_card = device.kind != "cpu"
-    if times.reach**2 > WIDEST_RATIO:
-        return None if load and not has_card else _too_thin(variant, offer, times)
-    machine = Machine(
-        device, float(offer.vcpus), offer.vcpu_is, float(offer.sustained_cpu_ratio), float(offer.accelerator_count)
-    )
+    if _is_thin(times):
+        return None if load and machine.is_cpu else _too_thin(variant, offer, times)
     told = _capacity(request, seen, machine)
+    rests_on = load if machine.is_cpu else None
     return Capacity(
         capacity_rps=Figure(value=told.value, low=told.low, high=told.high, basis="projected"),
         reason=told.reason,
-        load=None if has_card else load,
-        server_copies=None if has_card or load is None else _copies(machine, seen),
+        load=rests_on,
+        server_copies=_copies(machine, seen) if rests_on else None,
     )
+
+
+def projected_rates(
+    variant: Variant, machines: Sequence[Machine | None], loads: Sequence[LoadRecord]
+) -> list[Carried | None]:
+    """What ranks the same on many machines, None where it would be None: no interval is reckoned, no reason written."""
+    request = request_of(variant)
+    if request is None:
+        return [None] * len(machines)
+    load = loads[-1] if loads else None
+    seen = seen_in(load)
+    times_of = {
+        device: times_on(request, seen, device) for device in {each.device for each in machines if each is not None}
+    }
+
+    def carried(machine: Machine | None) -> Carried | None:
+        times = times_of[machine.device] if machine else None
+        if machine is None or times is None:
+            return None
+        if _is_thin(times):
+            return None if load and machine.is_cpu else Carried(None, None, None)
+        rests_on = load if machine.is_cpu else None
+        question = _question(request, seen, machine, times)
+        copies = _copies(machine, seen) if rests_on else None
+        return Carried(question.rate(_usual(question.bands())), rests_on, copies)
+
+    return [carried(machine) for machine in machines]
+
+
+def machine_of(offer: Offer) -> Machine | None:
+    """What of an offer decides a capacity; None where its chip is not known."""
+    device = known_device(offer.accelerator_name or offer.cpu_model)
+    if device is None:
+        return None
+    return Machine(
+        device, float(offer.vcpus), offer.vcpu_is, float(offer.sustained_cpu_ratio), float(offer.accelerator_count)
+    )
+
+
+def _is_thin(times: Times) -> bool:
+    """Whether the ends of its interval are too far apart to act on."""
+    return times.reach**2 > WIDEST_RATIO
 
 
 def _too_thin(variant: Variant, offer: Offer, times: Times) -> Capacity:
@@ -107,11 +150,9 @@ def _copies(machine: Machine, seen: Seen) -> int:
 def _capacity(request: Request, seen: Seen, machine: Machine) -> Told:
     times = times_on(request, seen, machine.device)
     assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
-    question = _OnCard(request, seen, machine, times) if machine.cards else _OnCpu(request, seen, machine, times)
+    question = _question(request, seen, machine, times)
     bands = question.bands()
-    usual = 1.0
-    for band in bands:
-        usual /= band.value
+    usual = _usual(bands)
     worse = exp(hypot(log(times.reach), *(log(band.value / band.low) for band in bands)))
     better = exp(hypot(log(times.reach), *(log(band.high / band.value) for band in bands)))
     value, low, high = (question.rate(usual * factor) for factor in (1.0, worse, 1 / better))
@@ -119,6 +160,18 @@ def _capacity(request: Request, seen: Seen, machine: Machine) -> Told:
     if value == 0:
         parts.append(f"an answer takes longer than p95 within {milliseconds(seen.slo_ms)} allows")
     return Told(value, low, high, "; ".join(parts))
+
+
+def _question(request: Request, seen: Seen, machine: Machine, times: Times) -> _OnCard | _OnCpu:
+    return _OnCard(request, seen, machine, times) if machine.cards else _OnCpu(request, seen, machine, times)
+
+
+def _usual(bands: Sequence[Band]) -> float:
+    """How many times as long everything takes, as what is assumed is usually."""
+    usual = 1.0
+    for band in bands:
+        usual /= band.value
+    return usual
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from math import exp, log
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from deploycost.projecting.calibration import (
     observations_of,
     read_calibration,
 )
+from deploycost.projecting.fitted import Novelty
 from deploycost.projecting.hardware import Device, Kind, Place, devices, find_place
 from deploycost.projecting.observations import Setting
 from deploycost.projecting.projection import Projector
@@ -55,11 +56,20 @@ NOTHING_SEEN = Seen(None, 1, None, USUAL_SPREAD, None, USUAL_SLO_MS)
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds per batch by its size, the factor that both ends of a 90 % interval lie away, and the evidence."""
+    """Seconds per batch by its size, and the factor that both ends of a 90 % interval lie away.
+
+    `first` is the setting of the smallest batch and `novelty` what is new about it.
+    """
 
     seconds: dict[int, float]
     reach: float
-    evidence: str
+    first: Setting
+    novelty: Novelty
+
+    @cached_property
+    def evidence(self) -> str:
+        """A sentence on what the evidence is: written when it is read, since most times are only ranked."""
+        return _projector().told(self.first, self.novelty)
 
 
 def seen_in(load: LoadRecord | None) -> Seen:
@@ -99,36 +109,53 @@ def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
 
     None where the request's runtime or precision is of no known class.
     """
+    batches = _batches_by_device(request, seen, device.kind).get(device.name)
+    return _times(batches) if batches else None
+
+
+_Batches = list[tuple[Setting, float, float]]
+
+
+@lru_cache(maxsize=1024)
+def _batches_by_device(request: Request, seen: Seen, kind: Kind) -> dict[str, _Batches]:
+    """Each batch's setting, mean of log seconds and deviation, the smallest first."""
     elsewhere = _setting_seen(request, seen)
-    everywhere = _everywhere(request, device.kind, seen.cores, elsewhere)
+    everywhere = _everywhere(request, kind, seen.cores, elsewhere)
     if everywhere is None:
-        return None
-    rows, like, mean, covariance = everywhere
-    index = [number for name, number in rows if name == device.name]
-    means, variances = mean[index], np.diag(covariance)[index]
+        return {}
+    like, means, covariance = everywhere
+    variances = np.diag(covariance)
     if elsewhere is not None:
         # The seen measurement, last of all, corrects the others by what it has in common with them.
-        share = covariance[index, -1] / covariance[-1, -1]
-        means = means + share * (log(_model_s(seen)) - mean[-1])
-        variances = variances - share * covariance[index, -1]
-    projector, first = _projector(), like[index[0]]
+        share = covariance[:, -1] / covariance[-1, -1]
+        means = means + share * (log(_model_s(seen)) - means[-1])
+        variances = variances - share * covariance[:, -1]
+    deviations = np.sqrt(np.maximum(variances, 1e-6)).tolist()
+    by_device: dict[str, _Batches] = {}
+    for setting, mean, deviation in zip(like, means.tolist(), deviations, strict=False):
+        by_device.setdefault(setting.place.device.name, []).append((setting, mean, deviation))
+    return by_device
+
+
+def _times(batches: _Batches) -> Times:
+    projector, first = _projector(), batches[0][0]
     novelty = projector.novelty(first)
-    deviation = float(np.sqrt(np.maximum(variances, 1e-6)).max())
+    deviation = max(deviation for _, _, deviation in batches)
     # More texts never take less time, whatever was measured of one and of many.
-    rising = isotonic([(like[number].batch, float(value), 1.0) for number, value in zip(index, means, strict=True)])
+    rising = isotonic([(setting.batch, mean, 1.0) for setting, mean, _ in batches])
     seconds = {int(batch): exp(value) for batch, value in rising}
-    return Times(seconds, exp(projector.width(first, novelty) * deviation), projector.told(first, novelty))
+    return Times(seconds, exp(projector.width(first, novelty) * deviation), first, novelty)
 
 
-_Everywhere = tuple[list[tuple[str, int]], list[Setting], NDArray[np.float64], NDArray[np.float64]]
+_Everywhere = tuple[list[Setting], NDArray[np.float64], NDArray[np.float64]]
 
 
 @lru_cache(maxsize=1024)
 def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | None) -> _Everywhere | None:
-    """A request on every known chip of a kind at once, since most quotes ask for many: names with rows, settings,
-    means and covariance of log times, those of the request where it was seen last."""
+    """A request on every known chip of a kind at once, since most quotes ask for many: settings, means and covariance
+    of log times, those of the request where it was seen last."""
     like: list[Setting] = []
-    for device in devices().values():
+    for device in _known_devices().values():
         if device.kind != kind:
             continue
         place = Place(device, 1, float(min(cores, device.cores))) if kind == "cpu" else Place(device)
@@ -136,9 +163,19 @@ def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | N
         like += [setting for batch in batches if (setting := request.on(place, batch))]
     if not like:
         return None
-    rows = [(each.place.device.name, number) for number, each in enumerate(like)]
-    mean, covariance = _projector().together([*like, elsewhere] if elsewhere else like)
-    return rows, like, mean, covariance
+    from threadpoolctl import threadpool_limits
+
+    # The matrices are small: threads would wait for one another longer than they compute.
+    with threadpool_limits(1, user_api="blas"):
+        mean, covariance = _projector().together([*like, elsewhere] if elsewhere else like)
+    return like, mean, covariance
+
+
+def _known_devices() -> dict[str, Device]:
+    """Every device by name: those of the facts, and this machine as it was calibrated."""
+    calibration = _calibration()
+    own = calibrated_device(calibration) if calibration else None
+    return devices() | ({own.name: own} if own else {})
 
 
 def _setting_seen(request: Request, seen: Seen) -> Setting | None:

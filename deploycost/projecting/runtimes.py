@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from deploycost.projecting.hardware import Kind, Precision
@@ -47,12 +48,14 @@ _PRECISIONS: tuple[tuple[str, Precision], ...] = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def find_runtime(name: str) -> Runtime | None:
     """The class of a runtime by its name, or None where it is like none that is known."""
     lowered = name.casefold()
     return next((runtime for pattern, runtime in _PATTERNS if re.search(pattern, lowered)), None)
 
 
+@lru_cache(maxsize=1024)
 def find_precision(name: str, kind: Kind) -> Precision | None:
     """The precision that matrix products run at, by its name; bf16 runs at the rate of fp16 wherever there is one.
 

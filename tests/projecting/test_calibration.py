@@ -1,3 +1,5 @@
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 
 from deploycost.environment import MachineFacts
 from deploycost.errors import UserError
+from deploycost.projecting import request_times
 from deploycost.projecting.calibration import (
     Calibration,
     ProductRate,
@@ -15,11 +18,14 @@ from deploycost.projecting.calibration import (
     read_calibration,
     time_encoder,
 )
+from deploycost.projecting.cores import capacity_on, carried_on
 from deploycost.projecting.observations import read_setting
 from deploycost.projecting.projection import Projector
 from deploycost.projecting.reference import write_reference
 from deploycost.projecting.shapes import Shape
-from deploycost.records import write_record
+from deploycost.records import Variant, write_record
+from deploycost.verdicts import Carried
+from pricing.book import Offer
 from serving.engines import OnnxRuntimeEngine
 
 TINY = Shape(layers=2, hidden=32, heads=4, ffn_width=64, vocabulary=50, labels=3)
@@ -121,3 +127,32 @@ def test_references_are_the_same_each_time(tmp_path: Path) -> None:
     write_reference(TINY, one)
     write_reference(TINY, two)
     assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that was calibrated, as far as requests are projected."""
+    kept = (
+        request_times.known_device, request_times.times_on, request_times._projector, request_times._everywhere,
+        request_times._batches_by_device,
+    )  # fmt: skip
+    monkeypatch.setattr(request_times, "_calibration", made)
+    for each in kept:
+        each.cache_clear()
+    yield
+    for each in kept:
+        each.cache_clear()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_variant_is_projected_to_the_calibrated_machine(
+    make_variant: Callable[..., Variant], make_offer: Callable[..., Offer]
+) -> None:
+    offer = make_offer(cpu_model="Test CPU", vcpu_is="core", vcpus=Decimal(1))
+    variant = make_variant(load=None)
+    capacity = capacity_on(variant, offer)
+    assert capacity.capacity_rps.basis == "projected"
+    # Its int8 reference took 8 ms with 64 tokens, so 50 of them take 6.25 ms: 160/s if it were never idle.
+    assert capacity.capacity_rps.value is not None
+    assert 0.7 * 160 < capacity.capacity_rps.value < 160
+    assert carried_on([variant], [offer]) == [[Carried.of(capacity)]]

@@ -1,0 +1,85 @@
+"""What ranks a variant on many machines at once is what a single capacity says of each, to the last digit."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploycost.projecting.cores import capacity_on, carried_on
+from deploycost.records import Figure, LoadRecord, Service, Slo, Subject, Variant
+from deploycost.verdicts import Carried
+from pricing.book import Offer, load_book
+
+MakeLoad = Callable[..., LoadRecord]
+MakeVariant = Callable[..., Variant]
+
+
+def measured_on(load: LoadRecord, cpu_model: str, instance_type: str | None = None, **changes: Any) -> LoadRecord:
+    environment = load.environment.model_copy(update={"cpu_model": cpu_model, "instance_type": instance_type})
+    return load.model_copy(update={"environment": environment, **changes})
+
+
+@pytest.fixture(scope="module")
+def subjects(make_variant: MakeVariant, make_load: MakeLoad) -> list[Subject]:
+    """Variants that capacities come to in every way: measured, projected, scaled, unknown, too slow for the SLO."""
+    plain = make_variant()
+    nameless = plain.model_copy(update={"tuning": plain.tuning.model_copy(update={"base_model": "mystery"})})
+    odd = plain.model_copy(update={"export": plain.export.model_copy(update={"precision": "int3"})})
+    two_cores = measured_on(make_load(), "EPYC Milan 7R13", server_cores=2)
+    return [
+        plain,
+        nameless,
+        odd,
+        make_variant("lora-r8.onnx-fp32", load=measured_on(make_load(300.0), "EPYC Turin")),
+        make_variant(load=two_cores, elsewhere=(measured_on(make_load(70.0), "Xeon", "c7i.large"),)),
+        make_variant(load=measured_on(make_load(), "EPYC Turin", slo=Slo(p95_ms=0.5))),
+        make_variant(load=make_load(None, None, None)),
+        make_variant(load=None),
+        Service(name="theirs", elsewhere=(make_load(url="http://127.0.0.1/classify"),)),
+    ]
+
+
+def test_the_whole_price_book(subjects: list[Subject]) -> None:
+    kinds = {
+        (offer.vcpus, offer.vcpu_is, offer.cpu_model, offer.architecture, offer.sustained_cpu_ratio,
+         offer.accelerator_name, offer.accelerator_count, offer.instance_type == "c7i.large"): offer
+        for offer in load_book().offers
+    }  # fmt: skip
+    offers = list(kinds.values())
+    assert len(offers) > 200
+    bases, unknown = set(), 0
+    for variant, row in zip(subjects, carried_on(subjects, offers), strict=True):
+        for offer, carried in zip(offers, row, strict=True):
+            capacity = capacity_on(variant, offer)
+            assert carried == Carried.of(capacity), (variant.name, offer.instance_type)
+            unknown += carried.rps is None
+            bases |= {capacity.capacity_rps.basis}
+    assert bases == {"measured", "projected", "assumed"}
+    assert 0 < unknown < len(offers) * len(subjects)
+
+
+@given(
+    vcpus=st.integers(1, 192),
+    cards=st.sampled_from([("T4", "1"), ("T4", "0.25"), ("L4", "8"), ("Inferentia2", "6"), (None, "0"), ("X9", "1")]),
+    cpu_model=st.sampled_from(["EPYC Milan 7R13", "Graviton3", "Zeon", None]),
+    vcpu_is=st.sampled_from(["thread", "core", None]),
+    sustained=st.sampled_from(["0.05", "0.4", "1"]),
+    slo_ms=st.floats(1, 1000),
+    capacity=st.floats(1, 5000),
+    cores=st.integers(1, 4),
+)
+def test_any_machine(
+    *, make_variant: MakeVariant, make_load: MakeLoad, make_offer: Callable[..., Offer], vcpus: int,
+    cards: tuple[str | None, str], cpu_model: str | None, vcpu_is: str | None, sustained: str, slo_ms: float,
+    capacity: float, cores: int,
+) -> None:  # fmt: skip
+    offer = make_offer(
+        vcpus=Decimal(vcpus), accelerator_name=cards[0], accelerator_count=Decimal(cards[1]), cpu_model=cpu_model,
+        vcpu_is=vcpu_is, sustained_cpu_ratio=Decimal(sustained),
+    )  # fmt: skip
+    load = make_load(slo=Slo(p95_ms=slo_ms), capacity_rps=Figure(value=capacity), server_cores=cores)
+    variant = make_variant(load=measured_on(load, "Xeon Platinum 8380"))
+    assert carried_on([variant], [offer]) == [[Carried.of(capacity_on(variant, offer))]]
