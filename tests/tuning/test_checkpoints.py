@@ -1,11 +1,9 @@
 """A training that was killed goes on from its last checkpoint and ends as one that was not."""
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -26,6 +24,7 @@ from deploycost.tuning import trainer, training
 from deploycost.tuning.checkpoints import CheckpointFolder
 from deploycost.tuning.trainer import Keeping, random_states, set_random_states
 from deploycost.tuning.training import TuningJob, tune
+from tests.tuning.killed_tuning import tune_until_killed
 
 # 40 rows in batches of 8: five steps an epoch, three epochs.
 STEPS_PER_EPOCH, EPOCHS = 5, 3
@@ -55,20 +54,6 @@ def at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "_MOST_TIME_RATIO", float("inf"))
 
 
-def _tune_until_killed(job: TuningJob, folder: Path, step: int) -> None:
-    """Tunes in a process that is killed at the end of a step, before anything can be kept of it."""
-
-    def kill_at(done: int, steps: int, _: str) -> None:
-        if (done, steps) == (step, STEPS):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    process = multiprocessing.get_context("fork").Process(target=tune, args=(job, folder, kill_at))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-
-
 def _tune(job: TuningJob, folder: Path) -> TuningRecord:
     folder.mkdir(parents=True, exist_ok=True)
     return tune(job, folder, lambda *_: None)
@@ -96,7 +81,7 @@ def test_killed_at_any_step_it_ends_as_if_it_had_not_been(
 ) -> None:
     whole = _tune(job(method), tmp_path / "whole")
     step = random.Random(method).randrange(2, STEPS + 1)
-    _tune_until_killed(job(method, "kept"), tmp_path / "killed", step)
+    tune_until_killed(job(method, "kept"), tmp_path / "killed", step, STEPS, at_every_step=True)
     resumed = _tune(job(method, "kept"), tmp_path / "resumed")
     assert resumed.resumed_at_steps == (step - 1,)
     assert whole.resumed_at_steps == ()
@@ -107,8 +92,8 @@ def test_killed_at_any_step_it_ends_as_if_it_had_not_been(
 
 def test_killed_twice_it_still_does(job: Callable[..., TuningJob], tmp_path: Path, at_every_step: None) -> None:
     whole = _tune(job(), tmp_path / "whole")
-    _tune_until_killed(job(place="kept"), tmp_path / "killed", 4)
-    _tune_until_killed(job(place="kept"), tmp_path / "killed", 13)
+    tune_until_killed(job(place="kept"), tmp_path / "killed", 4, STEPS, at_every_step=True)
+    tune_until_killed(job(place="kept"), tmp_path / "killed", 13, STEPS, at_every_step=True)
     resumed = _tune(job(place="kept"), tmp_path / "resumed")
     assert resumed.resumed_at_steps == (3, 12)
     _assert_same(resumed, whole)
@@ -119,9 +104,10 @@ def test_the_end_of_an_epoch_is_always_kept_and_nothing_but_the_newest(
     job: Callable[..., TuningJob], tmp_path: Path
 ) -> None:
     whole = _tune(job("stacked"), tmp_path / "whole")
-    _tune_until_killed(job("stacked", "kept"), tmp_path / "killed", STEPS_PER_EPOCH)
+    tune_until_killed(job("stacked", "kept"), tmp_path / "killed", STEPS_PER_EPOCH, STEPS, at_every_step=False)
     assert not (tmp_path / "kept").exists(), "the first epoch was not judged yet"
-    _tune_until_killed(job("stacked", "kept"), tmp_path / "killed", 2 * STEPS_PER_EPOCH + 3)
+    later = 2 * STEPS_PER_EPOCH + 3
+    tune_until_killed(job("stacked", "kept"), tmp_path / "killed", later, STEPS, at_every_step=False)
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [f"step-{2 * STEPS_PER_EPOCH}"]
     resumed = _tune(job("stacked", "kept"), tmp_path / "resumed")
     assert resumed.resumed_at_steps == (2 * STEPS_PER_EPOCH,)
