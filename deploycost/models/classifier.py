@@ -141,6 +141,7 @@ def attach_prompts(model: Any, recipe: Recipe) -> DeepPrompts | None:  # noqa: A
     """Keys and values trained along with low-rank adapters, which PEFT cannot hold beside them; else None."""
     if recipe.lora is None or recipe.prompt is None or recipe.prompt.layers is None:
         return None
+    register()
     return _deep_prompt_config(model, recipe, recipe.prompt.layers).make_part(model).to(model.device)
 
 

@@ -98,7 +98,7 @@ def test_nothing_fits_is_exit_code_1(ask) -> None:  # noqa: ANN001
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (("--slo-p95", "0.5"), "below the service time of every variant"),
+        (("--slo-p95", "0.5", "--cloud", "aws-c7i.large"), "below the service time of every variant"),
         (("--autoscale",), "autoscaling needs the traffic by the hour"),
         (("--traffic", "spikey"), "did you mean 'spiky'?"),
         (("--traffic", "flat", "--peak-to-mean", "3"), "--traffic and --peak-to-mean both say how high the peak is"),

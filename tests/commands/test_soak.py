@@ -10,7 +10,7 @@ import pytest
 from deploycost.cli import main
 from deploycost.commands import soak as command
 from deploycost.commands.soak import CourseFlags, hold, planned_rates
-from deploycost.costing.quote import quote
+from deploycost.costing.quote import Alternatives, Question, Site, hired, quote
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import Experiment
 from deploycost.pipeline import LoadBench
@@ -33,9 +33,8 @@ def run(
         # Scaled to a machine of twice the cores: no rate for a test of the server that was measured.
         return Capacity(capacity_rps=Figure(value=200, basis="assumed"), reason="scaled", load=variant.load)
 
-    sheet = quote(
-        [variant], [make_offer()], capacity_on, Traffic(requests_per_month=10**8), Policy(utilisation_ratio=0.8), 100
-    )
+    question = Question(Traffic(requests_per_month=10**8), Policy(utilisation_ratio=0.8), 100)
+    sheet = quote([variant], Alternatives(hired([make_offer()])), capacity_on, lambda _: Site(), question)
     folder = tmp_path / "demo" / "quotes"
     folder.mkdir(parents=True)
     (folder / "abc.json").write_text(write_record(sheet), encoding="utf-8")

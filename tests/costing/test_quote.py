@@ -79,7 +79,7 @@ def test_unknown_accuracy_leaves_the_price_of_a_right_answer_unknown(
     for scores, task in ((None, "single-label"), (numbers, "regression")):
         sheet = ask([make_brought(scores=scores, task=task)], [make_offer()])
         (row,) = sheet.quotes
-        assert row.accuracy == Figure(value=None)
+        assert row.accuracy.value is None
         assert row.usd_per_million.per_correct.value is None
         assert row.usd_per_million.planned.value == pytest.approx(438 / 262.8)
         assert "the accuracy of own is unknown, so what a right answer costs is too" in sheet.warnings

@@ -19,7 +19,7 @@ _CONTEXT.set_forkserver_preload([__name__])
 
 
 def tune_until_killed(job: TuningJob, folder: Path, step: int, steps: int, *, at_every_step: bool) -> None:
-    """Tunes, and is killed at the end of `step`, before anything is kept of it; checkpoints at every step or as usual."""
+    """Tunes, and is killed at the end of `step`, before it is kept; with checkpoints at every step or as usual."""
     folder.mkdir(parents=True, exist_ok=True)
     # Sums come out alike to the last bit on as many threads only.
     threads = torch.get_num_threads()
