@@ -1,6 +1,9 @@
 # Two commands matter: `make demo` answers the main question from nothing, `make test` checks everything.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests that time real servers have the machine to themselves; all others run two at a time.
+ALONE := tests/benchmarking tests/benchmarks tests/loadtests tests/serving \
+	tests/test_bring_end_to_end.py tests/test_end_to_end.py
 INSTALLED := .venv/.installed
 
 .PHONY: demo test lint types contracts lock clean
@@ -12,7 +15,8 @@ demo: $(INSTALLED)
 	$(BIN)/deploycost run --run demo --method full,qlora,prompt,stacked --artifacts onnx-int8 --precision quick
 
 test: lint types contracts
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(addprefix --ignore=,$(ALONE))
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ALONE)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -35,7 +39,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 # Resolves the newest versions that pyproject.toml allows, in a fresh environment, and writes them down.
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check '.[demo,dev]' torch==2.13.0
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check '.[demo,dev,openvino]' torch==2.13.0
 	.venv-lock/bin/python -m pip freeze --exclude deploycost | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .venv-lock
 

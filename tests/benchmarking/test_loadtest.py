@@ -283,7 +283,7 @@ def test_agreement_of_labels_and_of_numbers() -> None:
     answered = SimpleNamespace(answers=[(0, "1.04"), (1, "2.2"), (0, "1.0")])
     fields = {"variant": "v", "bundle_folder": Path(), "bundle_digest": "", "texts": ("a", "b"), "mean_tokens": 1.0}
     numbers = LoadSubject(expected_labels=("1.0", "2.0"), fingerprint="f", tolerance=0.1, **fields)
-    assert _agreement(numbers, answered) == (2, 3)
+    assert _agreement(numbers, [answered]) == (2, 3)
     labels = LoadSubject(expected_labels=("1.0", "2.0"), fingerprint="f", **fields)
-    assert _agreement(labels, answered) == (1, 3)
-    assert _agreement(LoadSubject(expected_labels=None, fingerprint="f", **fields), answered) is None
+    assert _agreement(labels, [answered]) == (1, 3)
+    assert _agreement(LoadSubject(expected_labels=None, fingerprint="f", **fields), [answered]) is None
