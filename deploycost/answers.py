@@ -143,7 +143,7 @@ def quote_now(
     """Prices the variants with the present price book, and keeps the sheet with the price rows it used.
 
     Raises:
-        UserError: the clouds, region or purchase option name no known price, or the SLO cannot be met by any machine.
+        UserError: the clouds, region or purchase option name no known price.
         NoAnswer: no row is within the bounds that are wanted.
     """
     sheet = _price(run, variants, question, slo_p95_ms, wanted or Wanted())

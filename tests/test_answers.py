@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from deploycost.answers import answer
-from deploycost.costing.quote import quote
+from deploycost.costing.quote import Alternatives, Question, Site, hired, quote
 from deploycost.experiment import QuoteSpec
 from deploycost.records import Figure, LoadRecord, Variant
 from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
@@ -15,7 +15,8 @@ def sheet_of(variants: list[Variant], offer: Offer) -> QuoteSheet:
         capacity = variant.load.capacity_rps if variant.load else Figure(value=None)
         return Capacity(capacity_rps=capacity, reason="", load=variant.load, server_copies=1)
 
-    return quote(variants, [offer], capacity_on, Traffic(requests_per_month=262_800_000), Policy(), 100.0)
+    question = Question(Traffic(requests_per_month=262_800_000), Policy(), 100.0)
+    return quote(variants, Alternatives(hired([offer])), capacity_on, lambda _: Site(), question)
 
 
 def test_a_brought_model_is_held_against_its_own_plain_graph_without_its_training(

@@ -24,7 +24,7 @@ from deploycost.costing.returns import ApiRequest
 from deploycost.costing.rows import OS_RESERVE_BYTES, MachineRow
 from deploycost.costing.sieve import NO_BOUNDS, SORTS, Bounds, Sight, SortKey, bounds_told, nearest_miss, pareto, within
 from deploycost.costing.table import Table
-from deploycost.errors import NoAnswer, UserError
+from deploycost.errors import NoAnswer
 from deploycost.records import LoadRecord, Quote, Subject, Variant
 from deploycost.units import milliseconds, percent, usd
 from deploycost.verdicts import Policy, QuoteSheet, Traffic
@@ -76,7 +76,7 @@ def refuse_hopeless_slo(sheet: QuoteSheet, variants: Sequence[Subject]) -> None:
     """No number of machines answers faster than one does when it has nothing else to do.
 
     Raises:
-        UserError: the SLO is below the service time of every variant, and no faster machine is projected.
+        NoAnswer: the SLO is below the service time of every variant, and no faster machine is projected.
     """
     alone = {
         variant.name: span
@@ -89,7 +89,7 @@ def refuse_hopeless_slo(sheet: QuoteSheet, variants: Sequence[Subject]) -> None:
     if not alone or projected or min(alone.values()) <= sheet.slo_p95_ms:
         return
     fastest = min(alone, key=alone.__getitem__)
-    raise UserError(
+    raise NoAnswer(
         f"an SLO of p95 within {milliseconds(sheet.slo_p95_ms)} is below the service time of every variant: the "
         f"fastest, {fastest}, takes {milliseconds(alone[fastest])} alone on an idle machine, and more machines do not "
         "change that; allow more with --slo-p95"

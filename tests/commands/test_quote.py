@@ -95,10 +95,16 @@ def test_nothing_fits_is_exit_code_1(ask) -> None:  # noqa: ANN001
     assert told.count("\n") == 1
 
 
+def test_an_objective_below_the_service_time_is_exit_code_1(ask) -> None:  # noqa: ANN001
+    code, out, told = ask("--slo-p95", "0.5", "--cloud", "aws-c7i.large")
+    assert (code, out) == (1, "")
+    assert "below the service time of every variant" in told
+    assert told.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (("--slo-p95", "0.5", "--cloud", "aws-c7i.large"), "below the service time of every variant"),
         (("--autoscale",), "autoscaling needs the traffic by the hour"),
         (("--traffic", "spikey"), "did you mean 'spiky'?"),
         (("--traffic", "flat", "--peak-to-mean", "3"), "--traffic and --peak-to-mean both say how high the peak is"),
