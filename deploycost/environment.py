@@ -15,6 +15,13 @@ _TOLD_PACKAGES = (
     "torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "openvino", "nncf", "tokenizers", "locust",
 )  # fmt: skip
 
+# What hypervisors say instead of a model; family and model still tell the generation (AMD's PPRs, by family).
+_MASKED_EPYC = ("AMD EPYC", "AMD EPYC Processor")
+_EPYC_GENERATIONS = {
+    ("23", "1"): "Naples", ("23", "49"): "Rome", ("25", "1"): "Milan", ("25", "17"): "Genoa", ("25", "160"): "Bergamo",
+    ("26", "2"): "Turin", ("26", "17"): "Turin Dense",
+}  # fmt: skip
+
 
 class MachineFacts(BaseModel):
     """The machine and software that a measurement was made on."""
@@ -80,11 +87,19 @@ def _version(package: str) -> str | None:
 
 def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine() or "unknown"
+    text = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
+    return named_cpu(text) or platform.processor() or platform.machine() or "unknown"
+
+
+def named_cpu(cpuinfo: str) -> str:
+    """The CPU that the text of `/proc/cpuinfo` tells of, with its generation where a hypervisor masks it; or empty."""
+    pairs = (line.partition(":") for line in cpuinfo.splitlines())
+    told: dict[str, str] = {}
+    for key, _, value in pairs:
+        told.setdefault(key.strip(), value.strip())  # all cores of a machine say the same
+    name, family, model = (told.get(key, "") for key in ("model name", "cpu family", "model"))
+    generation = _EPYC_GENERATIONS.get((family, model)) if name in _MASKED_EPYC else None
+    return f"{name} {generation} (name masked; family {family}, model {model})" if generation else name
 
 
 def _first_usable_gpu() -> str:

@@ -11,7 +11,7 @@ import psutil
 import pynvml
 import pytest
 
-from deploycost.environment import MachineFacts, machine_facts, now, usable_cores
+from deploycost.environment import MachineFacts, machine_facts, named_cpu, now, usable_cores
 
 
 def test_facts_are_this_machine() -> None:
@@ -87,3 +87,22 @@ def test_the_gpu_told_is_the_one_that_is_used(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert machine_facts(gpu_uuid=uuid).gpu_model == told
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        (("AMD EPYC", "26", "2"), "AMD EPYC Turin (name masked; family 26, model 2)"),
+        (("AMD EPYC Processor", "23", "49"), "AMD EPYC Processor Rome (name masked; family 23, model 49)"),
+        (("AMD EPYC", "99", "1"), "AMD EPYC"),
+        (("AMD EPYC 9R14", "25", "17"), "AMD EPYC 9R14"),
+        (("Intel(R) Xeon(R) Platinum 8488C", "6", "143"), "Intel(R) Xeon(R) Platinum 8488C"),
+    ],
+)
+def test_a_masked_name_is_told_by_its_generation(told: tuple[str, str, str], name: str) -> None:
+    core = "processor\t: 0\nvendor_id\t: x\ncpu family\t: {1}\nmodel\t\t: {2}\nmodel name\t: {0}\nstepping\t: 1\n\n"
+    assert named_cpu(core.format(*told) * 2) == name
+
+
+def test_a_machine_that_says_nothing_has_no_named_cpu() -> None:
+    assert named_cpu("") == ""
