@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -144,9 +144,11 @@ def trained_model(
             told = " ".join(str(error).split())[:200]
             raise UserError(f"{opened.architecture} cannot be written as an ONNX graph: {told}") from None
     _, test, _ = match_labels(record.label_names, dataset, record.task)
+    # Quantisers that mind accuracy judge by these: they too are told in the model's ids.
+    _, train, _ = match_labels(record.label_names, replace(dataset, test=dataset.train), record.task)
     merge_s = opened.open_s + (perf_counter_ns() - began_ns) / NS_PER_S
     fed = (opened.tokenizer, opened.max_tokens, test, logits, merge_s)
-    return TrainedModel(record, path, *fed, network=opened.network, train=dataset.train)
+    return TrainedModel(record, path, *fed, network=opened.network, train=train)
 
 
 def _max_tokens(brought: BroughtModel, *limits: int | None) -> tuple[int, str]:

@@ -240,3 +240,15 @@ def test_heads_and_tasks_that_do_not_fit(tiny_classifier: Callable[..., Path], t
     three = open_brought(find_brought(BroughtSpec(source=str(tiny_classifier("bert", "single-label", *LABELS)))))
     with pytest.raises(UserError, match="answers with 3 numbers; expected one"):
         judge(three, texts_of("regression"), "regression", "mark")
+
+
+def test_training_texts_are_told_in_the_models_labels(
+    tiny_classifier: Callable[..., Path], texts_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = tiny_classifier("bert", "single-label", *reversed(LABELS))
+    opened, dataset = open_brought(find_brought(BroughtSpec(source=str(source)))), texts_of("single-label")
+    record, logits = judge(opened, dataset, "single-label", "mark")
+    trained = trained_model(opened, record, dataset, logits, tmp_path)
+    for told, given in ((trained.train, dataset.train), (trained.test, dataset.test)):
+        assert told is not None
+        assert told.labels == tuple(2 - label for label in given.labels)
