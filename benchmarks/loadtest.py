@@ -22,6 +22,8 @@ from statistics import median
 import numpy as np
 from rich.console import Console
 
+from benchmarks import hopeless_probes
+from benchmarks.hopeless_probes import GivenUp, give_up_rates
 from benchmarks.known_queues import KnownQueue, known_queues, virtual_probe
 from benchmarks.search_log import Flattery, Search, SearchLog, open_log, told_runs
 from benchmarks.serving_report import Section, Verdict, by_hand
@@ -56,6 +58,7 @@ class Findings:
     virtual: list[Search]
     grid_s: float
     flattery: list[Flattery]
+    given_up: list[GivenUp]
 
 
 def main() -> int:
@@ -109,6 +112,7 @@ def measure(seeds: range, virtual: int, goal: PrecisionGoal, log: SearchLog, say
         virtual=seen,
         grid_s=grid_s(PRECISIONS[goal]),
         flattery=log.flattery,
+        given_up=give_up_rates(virtual) if virtual else [],
     )
 
 
@@ -143,9 +147,9 @@ def virtual_search(queue: KnownQueue, goal: PrecisionGoal, seed: int) -> Search:
     prior = guess_prior(lone_s, queue.saturation_rps, queue.limit_s, guess_rps)
     start = Start(off * guess_rps, prior)
     precision = patient(PRECISIONS[goal], start)
-    points = find_capacity(virtual_probe(queue, precision.warmup_s, source), start, precision)
-    seconds = sum(point.duration_s + precision.warmup_s for point in points)
-    return _judged(queue, goal, seed, capacity_of(points, prior, precision.doubt_ratio), len(points), seconds)
+    seconds: list[float] = []
+    points = find_capacity(virtual_probe(queue, precision.warmup_s, source, seconds.append), start, precision)
+    return _judged(queue, goal, seed, capacity_of(points, prior, precision.doubt_ratio), len(points), sum(seconds))
 
 
 def _real_search(
@@ -246,6 +250,7 @@ def sections(found: Findings, verdicts: list[Verdict]) -> list[Section]:
             _search_rows(found.virtual, found.truths_rps),
             ("Capacities are shares of the truth; seconds are those that the probes would have taken.",),
         ),
+        hopeless_probes.section(found.given_up),
         Section(
             "What a closed loop would have said",
             ("queue", "truth", "closed loop draws", "its p95, ms", "p95 of users at that rate, ms", "too high by"),

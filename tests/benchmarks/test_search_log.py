@@ -66,10 +66,10 @@ def test_findings_are_of_all_runs_and_of_one_precision(tmp_path: Path) -> None:
     for seed in range(3):
         open_log(path).add(replace(SEARCH, seed=seed))
     open_log(path).add(CLOSED)
+    open_log(path).add(replace(SEARCH, seed=3, goal="quick"))
     found = measure(range(0), 0, "normal", open_log(path), quiet)
     assert [each.seed for each in found.real] == [0, 1, 2]
     assert [each.closed_rps for each in found.flattery] == [500.0]
-    assert not measure(range(0), 0, "quick", open_log(path), quiet).real
 
 
 def test_the_page_says_how_many_runs_it_comes_from() -> None:
@@ -81,17 +81,10 @@ def test_the_page_says_how_many_runs_it_comes_from() -> None:
     )
     assert told_runs(real) == told
     assert told_runs([SEARCH]) == ""
-    found = Findings({"M/D/1": 462.0}, real, [], grid_s=390.0, flattery=[])
+    found = Findings({"M/D/1": 462.0}, real, [], grid_s=390.0, flattery=[], given_up=[])
     verdicts = verdicts_of(found)
     assert verdicts[0].value == "3 of 3"
     text = page(found, verdicts, {"at": "2026-11-29T02:00:00+00:00", "load_before": 0.0})
     assert told in text
     # Nothing was asked of a closed loop, so there is no table of it.
     assert "closed loop" not in text
-
-
-def test_searches_in_virtual_time_belong_to_no_run() -> None:
-    found = measure(range(0), 1, "normal", open_log(None), Console(quiet=True))
-    assert [each.run for each in found.virtual] == [None] * 9
-    assert not found.real
-    assert not found.flattery
