@@ -237,10 +237,10 @@ def load_test(
 
     Raises:
         UserError: a bundle is damaged.
-        LoadTestFailed: the endpoint or the client failed, of which a `load-failure.json` is kept; earlier records stay
-            as they were, and the other variants are tested before it is told.
+        LoadTestFailed: the endpoint or the client failed, of which a `load-failure.json` is kept, as of a Ctrl-C;
+            earlier records stay as they were, and the other variants are tested before it is told.
     """
-    from deploycost.benchmarking.loadtest import measure, slo_of
+    from deploycost.benchmarking.loadtest import measure
 
     records: list[LoadRecord] = []
     failures: list[LoadFailure] = []
@@ -259,33 +259,45 @@ def load_test(
             subject = _subject(path.with_name("bundle"), variant, bench.texts, mark)
             seed = experiment.training.seed
             points: list[CurvePoint] = []
+            failure_path = path.with_name("load-failure.json")
             try:
                 record = measure(
                     subject, experiment.load, bench.machine, seed, say, client=bench.client, keep=points.append
                 )
             except LoadTestFailed as error:
                 say(f"{variant.name}: {error}")
-                failures.append(
-                    LoadFailure(
-                        fingerprint=mark,
-                        variant=variant.name,
-                        slo=slo_of(experiment.load),
-                        reason=str(error),
-                        curve=tuple(points),
-                        environment=bench.machine,
-                        finished_at=now(),
-                    )
-                )
-                write_text(path.with_name("load-failure.json"), write_record(failures[-1]))
+                failures.append(load_failure(variant.name, experiment, bench, str(error), points, mark))
+                write_text(failure_path, write_record(failures[-1]))
                 continue
+            except KeyboardInterrupt:
+                told = load_failure(variant.name, experiment, bench, "interrupted", points, mark)
+                write_text(failure_path, write_record(told))
+                raise
             write_text(path, write_record(record))
-            path.with_name("load-failure.json").unlink(missing_ok=True)
+            failure_path.unlink(missing_ok=True)
         else:
             say(f"{variant.name}: load-tested before, kept")
         records.append(record)
     if failures:
         raise LoadTestFailed("; ".join(f"{each.variant}: {each.reason}" for each in failures))
     return records
+
+
+def load_failure(
+    name: str, experiment: Experiment, bench: LoadBench, reason: str, points: Sequence[CurvePoint], mark: str = ""
+) -> LoadFailure:
+    """The record of a load test that ended without a capacity."""
+    from deploycost.benchmarking.loadtest import slo_of
+
+    return LoadFailure(
+        fingerprint=mark,
+        variant=name,
+        slo=slo_of(experiment.load),
+        reason=reason,
+        curve=tuple(points),
+        environment=bench.machine,
+        finished_at=now(),
+    )
 
 
 def soak_test(
@@ -319,8 +331,10 @@ def soak_test(
     return record
 
 
-def measure_service(name: str, experiment: Experiment, bench: LoadBench, say: Say) -> LoadRecord:
-    """Load-tests a service that is running already, which the client of the bench names.
+def measure_service(
+    name: str, experiment: Experiment, bench: LoadBench, say: Say, keep: Callable[[CurvePoint], None] = lambda _: None
+) -> LoadRecord:
+    """Load-tests a service that is running already, which the client of the bench names; `keep` is given each point.
 
     Raises:
         LoadTestFailed: it could not be reached, died, or never gave a good answer.
@@ -329,7 +343,25 @@ def measure_service(name: str, experiment: Experiment, bench: LoadBench, say: Sa
 
     mark = fingerprint(_LOAD_RULES, name, experiment.load.model_dump(mode="json"), *_workload(bench))
     subject = LoadSubject(name, Path(), "", bench.texts, None, None, mark)
-    return measure(subject, experiment.load, bench.machine, experiment.training.seed, say, client=bench.client)
+    seed = experiment.training.seed
+    return measure(subject, experiment.load, bench.machine, seed, say, client=bench.client, keep=keep)
+
+
+def soak_service(
+    name: str, experiment: Experiment, bench: LoadBench, held: tuple[float, str, float], say: Say
+) -> SoakRecord:
+    """Holds such a service at a rate, as `soak_test` does a variant.
+
+    Raises:
+        LoadTestFailed: it could not be reached, died, or the client did.
+    """
+    from deploycost.benchmarking.loadtest import LoadSubject
+    from deploycost.benchmarking.soak import Soak, soak
+
+    rate_rps, reason, duration_s = held
+    subject = LoadSubject(name, Path(), "", bench.texts, None, None, "")
+    asked = Soak(rate_rps, reason, duration_s, settings=None)
+    return soak(subject, experiment.load, asked, bench.machine, experiment.training.seed, say, client=bench.client)
 
 
 def _workload(bench: LoadBench) -> tuple[object, ...]:

@@ -461,10 +461,11 @@ class Check(Record):
 
 
 class Certificate(Record):
-    """Whether a load test's verdict can be trusted, and why not."""
+    """Whether a load test's verdict can be trusted, and why not; `unseen` tells what could not be looked at."""
 
     certified: bool
     checks: tuple[Check, ...]
+    unseen: tuple[str, ...] = ()
 
 
 class Slo(Record):
@@ -563,7 +564,8 @@ class SoakRecord(Record):
     """One artifact under a rate for a while: `soak.json` beside its `load.json`.
 
     `missed_ratios` are the shares of requests that missed each objective, with 95 % intervals that allow for how alike
-    neighbouring requests were. `held` says that none was above what is allowed, `surely` that no interval was.
+    neighbouring requests were. `held` says that none was above what is allowed, `surely` that no interval was. Where
+    `url` is given it was a service that had been running there, as in a `LoadRecord`.
     """
 
     format_version: int = FORMAT_VERSION
@@ -578,6 +580,12 @@ class SoakRecord(Record):
     server: ServerSettings | None
     dispatch_p99_ms: float | None
     calibration_drift_ratio: float
+    certificate: Certificate | None = None
+    memory_bytes: MemoryUse | None = None
+    server_cpu_ratio: float | None = None
+    url: str = ""
+    arrivals: str = "poisson"
+    texts_per_request: int = 1
     environment: MachineFacts
     finished_at: str
 

@@ -69,6 +69,21 @@ class Client:
     crew: Crew = field(default_factory=Crew)
     target: Target | None = None
 
+    def cores(self, threads: int) -> CorePlan:
+        """Cores of both sides for a server of so many threads; a process that is not ours stays on those it is on."""
+        planned = plan_cores(threads, self.crew.workers)
+        return planned if self.target is None else CorePlan(cores_of(self.target.pid), planned.client)
+
+    def endpoint(self, stack: ExitStack, name: str, module: Sequence[str], cores: CorePlan) -> Endpoint:
+        """The service that was running, or else one that is started and that the stack stops.
+
+        Raises:
+            LoadTestFailed: it did not answer, or did not start.
+        """
+        if self.target is not None:
+            return existing_endpoint(name, self.target)
+        return stack.enter_context(running_endpoint(name, tuple(module), cores.server))
+
 
 @dataclass(frozen=True)
 class _Task:
@@ -92,9 +107,8 @@ class _Task:
         return f"the endpoint of {self.subject.variant}"
 
     def cores(self, settings: ServerSettings) -> CorePlan:
-        """Cores of both sides; a process that is not ours stays on those it is on."""
-        planned = plan_cores(settings.workers * settings.threads, self.client.crew.workers)
-        return planned if self.client.target is None else CorePlan(cores_of(self.client.target.pid), planned.client)
+        """Cores of both sides."""
+        return self.client.cores(settings.workers * settings.threads)
 
     def generator(self, cores: CorePlan) -> AbstractContextManager[Generator]:
         """The client, with its workers."""
@@ -207,7 +221,7 @@ def _measure_with(task: _Task, settings: ServerSettings) -> LoadRecord:
 def _measure(stack: ExitStack, task: _Task, settings: ServerSettings, cores: CorePlan) -> _Measured:
     subject, spec, slo = task.subject, task.spec, task.slo
     generator = stack.enter_context(task.generator(cores))
-    endpoint = _endpoint(stack, task, settings, cores)
+    endpoint = task.client.endpoint(stack, task.name, task.server(settings), cores)
     sampler = None
     if (pid := endpoint.child.pid) is not None:
         meters = Meters(package=package_meter(), gpu=gpu_meter())
@@ -229,12 +243,6 @@ def _measure(stack: ExitStack, task: _Task, settings: ServerSettings, cores: Cor
     return _Measured(bench, sampler, first_answer_s, lone, start, saturation_rps, points, ceiling)
 
 
-def _endpoint(stack: ExitStack, task: _Task, settings: ServerSettings, cores: CorePlan) -> Endpoint:
-    if task.client.target is not None:
-        return existing_endpoint(task.name, task.client.target)
-    return stack.enter_context(running_endpoint(task.name, tuple(task.server(settings)), cores.server))
-
-
 def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _Measured, host: HostState) -> LoadRecord:
     subject, threads = task.subject, settings.workers * settings.threads
     slo, capacity = (
@@ -249,8 +257,9 @@ def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _M
         at_capacity=at_capacity,
         ceiling=measured.ceiling,
         host=host,
-        agreement=_agreement(subject, [measured.lone]),
-        loaded_agreement=_agreement(subject, [each for each, _ in measured.bench.results if each is not measured.lone]),
+        agreement=agreement(subject, [measured.lone]),
+        loaded_agreement=agreement(subject, [each for each, _ in measured.bench.results if each is not measured.lone]),
+        target=task.client.target,
     )
     sampler = measured.sampler
     return LoadRecord(
@@ -325,7 +334,8 @@ def _capacity_reason(capacity: Figure, measured: _Measured) -> str:
     )
 
 
-def _agreement(subject: LoadSubject, results: Sequence[ProbeResult]) -> tuple[int, int] | None:
+def agreement(subject: LoadSubject, results: Sequence[ProbeResult]) -> tuple[int, int] | None:
+    """How many answers are as expected, of how many; None where nothing is known to expect."""
     expected = subject.expected_labels
     if expected is None:
         return None

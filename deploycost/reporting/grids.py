@@ -104,10 +104,9 @@ def load_curve(load: LoadRecord) -> Grid:
     """Every probe of one load test, by rate: open loop, latency from the moment a request was due."""
     rows = tuple(_curve_row(point) for point in sorted(load.curve, key=lambda point: point.rate_rps))
     capacity, spread = marked(load.capacity_rps), interval(load.capacity_rps)
-    verdict = "certified" if load.certificate.certified else "NOT certified"
     notes = (
         f"Capacity {capacity}{f' ({spread})' if spread else ''} rps within {load.slo.text} and "
-        f"{percent(load.slo.max_error_ratio)} errors; {verdict}.",
+        f"{percent(load.slo.max_error_ratio)} errors. {load_grids.trust(load.certificate)}",
         *load_grids.facts(load),
         f"{UNKNOWN_MARK}: too few samples to name the percentile.",
         *load_grids.line(load),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import log
 
-from deploycost.records import LoadRecord, SoakRecord
+from deploycost.records import Certificate, LoadRecord, SoakRecord
 from deploycost.reporting.grid import Column, Grid
 from deploycost.reporting.wording import UNKNOWN_MARK, interval, marked, number, percent_number, yes_no
 from deploycost.units import bytes_text, percent, seconds_text
@@ -81,6 +81,17 @@ def facts(load: LoadRecord) -> tuple[str, ...]:
     return tuple(told)
 
 
+def trust(certificate: Certificate) -> str:
+    """Whether a test is certified, which checks say no and by how much, and what was not seen."""
+    failed = "; ".join(
+        f"{each.name} {number(each.value)}, limit {number(each.limit)} ({each.explanation})"
+        for each in certificate.checks
+        if not each.ok
+    )
+    unseen = f" Not seen: {'; '.join(certificate.unseen)}." if certificate.unseen else ""
+    return f"Certified.{unseen}" if certificate.certified else f"NOT certified: {failed}.{unseen}"
+
+
 def settings(load: LoadRecord) -> Grid:
     """Every setting of the server that was tried, best first; at least one."""
     rows = tuple(
@@ -129,4 +140,5 @@ def _soak_note(record: SoakRecord) -> str:
         verdict = f"held, {sure}"
     lasted = seconds_text(record.point.duration_s)
     where = f"{lasted} at {number(record.rate_rps)} rps ({record.rate_reason})"
-    return f"{record.variant}, {record.slo.text}, {where}: {verdict}."
+    told = f"{record.variant}, {record.slo.text}, {where}: {verdict}."
+    return told if record.certificate is None else f"{told} {trust(record.certificate)}"

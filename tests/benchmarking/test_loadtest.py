@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from deploycost.benchmarking.loadtest import LoadSubject, _agreement, measure
+from deploycost.benchmarking.loadtest import LoadSubject, agreement, measure
 from deploycost.benchmarking.search import PRECISIONS, Precision
 from deploycost.benchmarking.soak import Soak, soak
 from deploycost.environment import MachineFacts, machine_facts
@@ -235,7 +235,7 @@ def test_a_server_that_dies_or_hangs_in_the_middle(
 SCRIPT = """
 import sys
 from pathlib import Path
-from deploycost.benchmarking.loadtest import LoadSubject, _agreement, measure
+from deploycost.benchmarking.loadtest import LoadSubject, measure
 from deploycost.environment import machine_facts
 from deploycost.experiment import LoadSpec
 subject = LoadSubject("v", Path("bundle"), "d", ("some text",), None, None, "f")
@@ -283,7 +283,7 @@ def test_agreement_of_labels_and_of_numbers() -> None:
     answered = SimpleNamespace(answers=[(0, "1.04"), (1, "2.2"), (0, "1.0")])
     fields = {"variant": "v", "bundle_folder": Path(), "bundle_digest": "", "texts": ("a", "b"), "mean_tokens": 1.0}
     numbers = LoadSubject(expected_labels=("1.0", "2.0"), fingerprint="f", tolerance=0.1, **fields)
-    assert _agreement(numbers, [answered]) == (2, 3)
+    assert agreement(numbers, [answered]) == (2, 3)
     labels = LoadSubject(expected_labels=("1.0", "2.0"), fingerprint="f", **fields)
-    assert _agreement(labels, [answered]) == (1, 3)
-    assert _agreement(LoadSubject(expected_labels=None, fingerprint="f", **fields), [answered]) is None
+    assert agreement(labels, [answered]) == (1, 3)
+    assert agreement(LoadSubject(expected_labels=None, fingerprint="f", **fields), [answered]) is None
