@@ -12,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from statistics import pstdev
@@ -31,9 +33,11 @@ from deploycost.records import (
     LoadRecord,
     ModelRecord,
     ProfileRecord,
+    Record,
     RecordType,
     ServerSettings,
     SoakRecord,
+    TuningDraft,
     TuningRecord,
     Variant,
     read_record,
@@ -45,10 +49,13 @@ from deploycost.workspace import Run, fingerprint, require_space, write_text
 from serving.bundle import BundleError, open_bundle
 
 if TYPE_CHECKING:
-    from deploycost.benchmarking.loadtest import Client, LoadSubject
+    from deploycost.benchmarking.client import Client
+    from deploycost.benchmarking.loadtest import LoadSubject
 
 # Of the rules by which stages work: raised when a change of ours makes their earlier results stale.
 _TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 4, 2, 2
+# Settings are compared by what a machine did within the hour: later it may be another one.
+_DRAFT_LASTS_S = 3600
 # Enough texts for their lengths to be like the task's; the load test repeats them in a seeded order.
 LOAD_TEXTS = 500
 # How far a number over HTTP may be from that expected, over the spread of those: in int8 it depends a little on what
@@ -240,7 +247,7 @@ def load_test(
         LoadTestFailed: the endpoint or the client failed, of which a `load-failure.json` is kept, as of a Ctrl-C;
             earlier records stay as they were, and the other variants are tested before it is told.
     """
-    from deploycost.benchmarking.loadtest import measure
+    from deploycost.benchmarking.loadtest import Notes, measure
 
     records: list[LoadRecord] = []
     failures: list[LoadFailure] = []
@@ -259,11 +266,12 @@ def load_test(
             subject = _subject(path.with_name("bundle"), variant, bench.texts, mark)
             seed = experiment.training.seed
             points: list[CurvePoint] = []
-            failure_path = path.with_name("load-failure.json")
+            failure_path, draft_path = path.with_name("load-failure.json"), path.with_name("load-draft.json")
+            if again:
+                draft_path.unlink(missing_ok=True)
             try:
-                record = measure(
-                    subject, experiment.load, bench.machine, seed, say, client=bench.client, keep=points.append
-                )
+                notes = Notes(points.append, _draft(draft_path, mark), partial(_write, draft_path))
+                record = measure(subject, experiment.load, bench.machine, seed, say, client=bench.client, notes=notes)
             except LoadTestFailed as error:
                 say(f"{variant.name}: {error}")
                 failures.append(load_failure(variant.name, experiment, bench, str(error), points, mark))
@@ -275,12 +283,26 @@ def load_test(
                 raise
             write_text(path, write_record(record))
             failure_path.unlink(missing_ok=True)
+            draft_path.unlink(missing_ok=True)
         else:
             say(f"{variant.name}: load-tested before, kept")
         records.append(record)
     if failures:
         raise LoadTestFailed("; ".join(f"{each.variant}: {each.reason}" for each in failures))
     return records
+
+
+def _draft(path: Path, mark: str) -> TuningDraft | None:
+    """How far a search for settings came that was cut off a while ago, on the same question; else None."""
+    draft = finished(path, TuningDraft, mark)
+    if draft is None:
+        return None
+    age_s = (datetime.fromisoformat(now()) - datetime.fromisoformat(draft.begun_at)).total_seconds()
+    return draft if age_s <= _DRAFT_LASTS_S else None
+
+
+def _write(path: Path, record: Record) -> None:
+    write_text(path, write_record(record))
 
 
 def load_failure(
@@ -339,12 +361,12 @@ def measure_service(
     Raises:
         LoadTestFailed: it could not be reached, died, or never gave a good answer.
     """
-    from deploycost.benchmarking.loadtest import LoadSubject, measure
+    from deploycost.benchmarking.loadtest import LoadSubject, Notes, measure
 
     mark = fingerprint(_LOAD_RULES, name, experiment.load.model_dump(mode="json"), *_workload(bench))
     subject = LoadSubject(name, Path(), "", bench.texts, None, None, mark)
     seed = experiment.training.seed
-    return measure(subject, experiment.load, bench.machine, seed, say, client=bench.client, keep=keep)
+    return measure(subject, experiment.load, bench.machine, seed, say, client=bench.client, notes=Notes(keep))
 
 
 def soak_service(

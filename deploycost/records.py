@@ -544,6 +544,19 @@ class LoadRecord(Record):
         return points[-1].p95_ms if points else None
 
 
+class TuningDraft(Record):
+    """A load test that seeks settings, as far as it came: `load-draft.json` until there is a `load.json` of it.
+
+    `records` are of the settings whose capacity is found already.
+    """
+
+    format_version: int = FORMAT_VERSION
+    fingerprint: str
+    begun_at: str
+    tried: tuple[TriedSettings, ...] = ()
+    records: tuple[LoadRecord, ...] = ()
+
+
 class LoadFailure(Record):
     """A load test that ended without a capacity, why, and the probes until then: `load-failure.json` in its place.
 

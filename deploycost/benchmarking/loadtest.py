@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -19,17 +19,18 @@ from deploycost.benchmarking.bench import (
     time_first_answer,
 )
 from deploycost.benchmarking.certificate import Evidence, certify
-from deploycost.benchmarking.cores import CorePlan, HostState, HostWatch, cores_of, plan_cores
-from deploycost.benchmarking.endpoint import Endpoint, Target, existing_endpoint, running_endpoint
-from deploycost.benchmarking.generator import Crew, Generator, Traffic, running_generator
+from deploycost.benchmarking.client import Client
+from deploycost.benchmarking.cores import CorePlan, HostState, HostWatch
+from deploycost.benchmarking.endpoint import running_endpoint
+from deploycost.benchmarking.generator import Generator, running_generator
 from deploycost.benchmarking.meters import assumed_power, gpu_meter, measured_power, package_meter
 from deploycost.benchmarking.sampling import Meters, Sampler
 from deploycost.benchmarking.search import PRECISIONS, Start, capacity_of, patient
-from deploycost.benchmarking.settings import Saturation, candidates, module_of, propose
+from deploycost.benchmarking.settings import Saturation, candidates, carries_more, module_of, propose
 from deploycost.benchmarking.verdict import QUANTILE
 from deploycost.environment import MachineFacts, now
 from deploycost.experiment import LoadSpec
-from deploycost.records import CurvePoint, Figure, LoadRecord, PowerUse, ServerSettings, Slo
+from deploycost.records import CurvePoint, Figure, LoadRecord, PowerUse, ServerSettings, Slo, TuningDraft
 from deploycost.stats import minimum_samples
 from deploycost.units import milliseconds, rate
 from loadtests.result import ProbeResult, merged, quantile_ms
@@ -62,27 +63,15 @@ class LoadSubject:
 
 
 @dataclass(frozen=True)
-class Client:
-    """Who sends what: the traffic, the processes that make it, and the service to send it to, where one is running."""
+class Notes:
+    """What a load test tells on its way: each point of a curve, and how far a search for settings has come.
 
-    traffic: Traffic = field(default_factory=Traffic)
-    crew: Crew = field(default_factory=Crew)
-    target: Target | None = None
+    It goes on from a `draft`, where there is one, and tells each further one.
+    """
 
-    def cores(self, threads: int) -> CorePlan:
-        """Cores of both sides for a server of so many threads; a process that is not ours stays on those it is on."""
-        planned = plan_cores(threads, self.crew.workers)
-        return planned if self.target is None else CorePlan(cores_of(self.target.pid), planned.client)
-
-    def endpoint(self, stack: ExitStack, name: str, module: Sequence[str], cores: CorePlan) -> Endpoint:
-        """The service that was running, or else one that is started and that the stack stops.
-
-        Raises:
-            LoadTestFailed: it did not answer, or did not start.
-        """
-        if self.target is not None:
-            return existing_endpoint(name, self.target)
-        return stack.enter_context(running_endpoint(name, tuple(module), cores.server))
+    keep: Callable[[CurvePoint], None] = lambda _: None
+    draft: TuningDraft | None = None
+    leave: Callable[[TuningDraft], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,7 @@ class _Task:
     server: Server
     seed: int
     progress: Callable[[str], None]
-    keep: Callable[[CurvePoint], None]
+    notes: Notes
     client: Client
 
     @property
@@ -148,21 +137,21 @@ def measure(
     seed: int,
     progress: Callable[[str], None],
     server: Server | None = None,
-    keep: Callable[[CurvePoint], None] = lambda _: None,
+    notes: Notes | None = None,
     client: Client | None = None,
 ) -> LoadRecord:
     """What a variant carries on this machine under the objectives of `spec`.
 
     Everything started is stopped again, also on an exception or Ctrl-C. Where no rate meets the objectives the record
     says so with a capacity of 0. `server` says which endpoint to start for some settings, by default the one that
-    serves the bundle; `keep` is given each point of the curve as soon as it is there. For a `client` with a target
-    none is started, and what is not known of a service that was running is None in the record.
+    serves the bundle. For a `client` with a target none is started, and what is not known of a service that was running
+    is None in the record.
 
     Raises:
         LoadTestFailed: the endpoint or the client died, hung, did not start, or never gave a good answer.
     """
     server = server or partial(module_of, subject.bundle_folder)
-    task = _Task(subject, spec, machine, server, seed, progress, keep, client or Client())
+    task = _Task(subject, spec, machine, server, seed, progress, notes or Notes(), client or Client())
     return (
         _tuned(task)
         if spec.tune and task.client.target is None
@@ -172,22 +161,30 @@ def measure(
 
 def _tuned(task: _Task) -> LoadRecord:
     """The record of the settings that carry the most: of the best of a search, or of the default."""
-    tries = candidates(task.spec.server_threads)
-    with task.generator(task.cores(tries[0])) as generator:
-        tried = propose(tries, partial(_saturated, task, generator), task.slo.p95_ms)
-    best = tried[0].settings
-    if best == tries[0]:
-        best = tried[1].settings if len(tried) > 1 else best
-    task.progress(f"{task.subject.variant}: capacity with {best.text}, beside that of the default")
-    records = {each: _measure_with(task, each) for each in (tries[0], best)}
-    chosen = max(records.values(), key=lambda record: record.capacity_rps.value or 0.0)
+    tries, name = candidates(task.spec.server_threads), task.subject.variant
+    draft = task.notes.draft or TuningDraft(fingerprint=task.subject.fingerprint, begun_at=now())
+    if draft.tried:
+        task.progress(f"{name}: settings were tried before, which is kept")
+    else:
+        with task.generator(task.cores(tries[0])) as generator:
+            tried = propose(tries, partial(_saturated, task, generator), task.slo.p95_ms)
+        draft = draft.model_copy(update={"tried": tried})
+        task.notes.leave(draft)
+    best = next(each.settings for each in draft.tried if each.settings != tries[0])
+    for number, each in enumerate((tries[0], best), 1):
+        if any(record.server == each for record in draft.records):
+            continue
+        task.progress(f"{name}: capacity {number} of 2, with {each.text}{' (the default)' if number == 1 else ''}")
+        draft = draft.model_copy(update={"records": (*draft.records, _measure_with(task, each))})
+        task.notes.leave(draft)
+    found = {record.server: record for record in draft.records}
+    chosen = best if carries_more(found[best].capacity_rps, found[tries[0]].capacity_rps) else tries[0]
     told = tuple(
-        each.model_copy(update={"capacity_rps": records[each.settings].capacity_rps})
-        if each.settings in records
-        else each
-        for each in tried
+        each.model_copy(update={"capacity_rps": found[each.settings].capacity_rps}) if each.settings in found else each
+        for each in draft.tried
     )
-    return chosen.model_copy(update={"tuned": True, "tried": told})
+    task.progress(f"{name}: chosen: {chosen.text}" + (", which no other surely beats" if chosen == tries[0] else ""))
+    return found[chosen].model_copy(update={"tuned": True, "tried": told})
 
 
 def _saturated(task: _Task, generator: Generator, settings: ServerSettings) -> Saturation:
@@ -227,7 +224,7 @@ def _measure(stack: ExitStack, task: _Task, settings: ServerSettings, cores: Cor
         meters = Meters(package=package_meter(), gpu=gpu_meter())
         sampler = stack.enter_context(Sampler(pid, cores.client, meters))
     precision = precise_enough(PRECISIONS[spec.precision], slo)
-    bench = Bench(subject.variant, slo, precision, generator, endpoint, task.seed, task.progress, task.keep)
+    bench = Bench(subject.variant, slo, precision, generator, endpoint, task.seed, task.progress, task.notes.keep)
     # A service that was running has answered others before.
     first_answer_s = time_first_answer(endpoint, subject.texts[0]) if task.client.target is None else None
     lone = bench.closed(users=1)

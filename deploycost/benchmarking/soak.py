@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from deploycost.benchmarking.bench import Bench, probe_ceiling
 from deploycost.benchmarking.certificate import Evidence, certify
+from deploycost.benchmarking.client import Client
 from deploycost.benchmarking.cores import HostWatch
 from deploycost.benchmarking.crossing import Prior
 from deploycost.benchmarking.generator import running_generator
-from deploycost.benchmarking.loadtest import Client, LoadSubject, Server, agreement, slo_of
+from deploycost.benchmarking.loadtest import LoadSubject, Server, agreement, slo_of
 from deploycost.benchmarking.sampling import Sampler
 from deploycost.benchmarking.search import PRECISIONS
 from deploycost.benchmarking.settings import module_of

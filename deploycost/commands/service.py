@@ -20,7 +20,7 @@ from deploycost.records import CurvePoint, LoadRecord, write_record
 from deploycost.workspace import write_text
 
 if TYPE_CHECKING:
-    from deploycost.benchmarking.loadtest import Client
+    from deploycost.benchmarking.client import Client
 
 
 @dataclass(frozen=True)

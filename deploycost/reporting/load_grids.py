@@ -13,11 +13,10 @@ from deploycost.units import bytes_text, percent, seconds_text
 _BARS = "▁▂▃▄▅▆▇█"
 _LINE_WIDTH = 60
 _SETTINGS_COLUMNS = (
-    Column("workers"),
-    Column("threads"),
+    Column("workers x threads", "workers x\nthreads"),
     Column("max batch", "max\nbatch"),
     Column("window ms", "window\nms"),
-    Column("saturated rps", "saturated\nrps"),
+    Column("saturated rps", "closed\nloop rps"),
     Column("p95 ms", "p95\nms"),
     Column("rounds"),
     Column("capacity rps", "capacity\nrps"),
@@ -96,8 +95,7 @@ def settings(load: LoadRecord) -> Grid:
     """Every setting of the server that was tried, best first; at least one."""
     rows = tuple(
         (
-            str(each.settings.workers),
-            str(each.settings.threads),
+            f"{each.settings.workers} x {each.settings.threads}",
             str(each.settings.max_batch),
             number(each.settings.batch_window_ms),
             number(each.saturation_rps),
@@ -109,7 +107,10 @@ def settings(load: LoadRecord) -> Grid:
         )
         for each in load.tried
     )
-    notes = ("Saturated by a closed loop; only the default and the best of the others went on to a capacity.",)
+    notes = (
+        "All were saturated by a closed loop; the default and the best of the others went on to a capacity.",
+        "The other is chosen where its capacity is surely the greater.",
+    )
     return Grid(f"Server settings tried for {load.variant}", _SETTINGS_COLUMNS, rows, notes)
 
 
