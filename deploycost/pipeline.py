@@ -27,6 +27,7 @@ from deploycost.experiment import ArtifactName, Experiment, Frozen, MethodName, 
 from deploycost.exporting.artifacts import buildable, standing
 from deploycost.methods import METHODS, decisive_fields
 from deploycost.records import (
+    LOAD_RULES,
     CurvePoint,
     ExportRecord,
     LoadFailure,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from deploycost.benchmarking.loadtest import LoadSubject
 
 # Of the rules by which stages work: raised when a change of ours makes their earlier results stale.
-_TUNING_RULES, _EXPORT_RULES, _LOAD_RULES = 4, 2, 2
+_TUNING_RULES, _EXPORT_RULES = 4, 2
 # Settings are compared by what a machine did within the hour: later it may be another one.
 _DRAFT_LASTS_S = 3600
 # Enough texts for their lengths to be like the task's; the load test repeats them in a seeded order.
@@ -254,15 +255,18 @@ def load_test(
     for number, variant in enumerate(chosen, 1):
         path = run.artifact_folder(variant.tuning.slug, variant.export.artifact) / "load.json"
         mark = fingerprint(
-            _LOAD_RULES,
+            LOAD_RULES,
             variant.export.bundle_digest,
             experiment.load.model_dump(mode="json"),
-            bench.machine.instance_type,
+            *(bench.machine.instance_type, bench.machine.cpu_model, bench.machine.cpu_cores),
             *_workload(bench),
         )
         record = None if again else finished(path, LoadRecord, mark)
         if record is None:
-            say(f"{variant.name}: load test {number} of {len(chosen)}")
+            stale = (
+                "" if again or not path.exists() else "; what was found before is of another question, machine or rule"
+            )
+            say(f"{variant.name}: load test {number} of {len(chosen)}{stale}")
             subject = _subject(path.with_name("bundle"), variant, bench.texts, mark)
             seed = experiment.training.seed
             points: list[CurvePoint] = []
@@ -363,7 +367,7 @@ def measure_service(
     """
     from deploycost.benchmarking.loadtest import LoadSubject, Notes, measure
 
-    mark = fingerprint(_LOAD_RULES, name, experiment.load.model_dump(mode="json"), *_workload(bench))
+    mark = fingerprint(LOAD_RULES, name, experiment.load.model_dump(mode="json"), *_workload(bench))
     subject = LoadSubject(name, Path(), "", bench.texts, None, None, mark)
     seed = experiment.training.seed
     return measure(subject, experiment.load, bench.machine, seed, say, client=bench.client, notes=Notes(keep))

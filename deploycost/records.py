@@ -490,6 +490,12 @@ class Slo(Record):
         return " and ".join(f"{name} <= {limit:g} ms" for name, _, limit in self.limits)
 
 
+# Of the rules by which load tests are made: raised when a change of ours makes earlier ones stale.
+LOAD_RULES = 3
+# Of records that do not tell by which they were made: by these or earlier ones.
+_LOAD_RULES_UNTOLD = 2
+
+
 class LoadRecord(Record):
     """What one artifact carries on one machine: `runs/NAME/METHOD/ARTIFACT/load.json`.
 
@@ -497,7 +503,8 @@ class LoadRecord(Record):
     closed loop drew from the server, without regard to latency. The CPU ratios are at the capacity: of the server's
     cores, of the client's one, and of each core of the machine, whoever used it. `startup_s` runs from the start of
     the process until it is ready, `first_answer_s` until it has given its first answer. `tried` are the settings that
-    `tuned` ones were chosen from.
+    `tuned` ones were chosen from. What was made by other `rules` than today's is stale: it may have found another
+    capacity than a test would today.
 
     Where `url` is given it was a service that had been running there, of which there is no bundle (an empty
     `bundle_digest`), no settings or start-up time, and no memory, CPU or power unless its process was named. Rates
@@ -531,6 +538,7 @@ class LoadRecord(Record):
     url: str = ""
     arrivals: str = "poisson"
     texts_per_request: int = 1
+    rules: int = _LOAD_RULES_UNTOLD
     seed: int
     duration_s: float
     finished_at: str

@@ -30,7 +30,7 @@ from deploycost.benchmarking.settings import Saturation, candidates, carries_mor
 from deploycost.benchmarking.verdict import QUANTILE
 from deploycost.environment import MachineFacts, now
 from deploycost.experiment import LoadSpec
-from deploycost.records import CurvePoint, Figure, LoadRecord, PowerUse, ServerSettings, Slo, TuningDraft
+from deploycost.records import LOAD_RULES, CurvePoint, Figure, LoadRecord, PowerUse, ServerSettings, Slo, TuningDraft
 from deploycost.stats import minimum_samples
 from deploycost.units import milliseconds, rate
 from loadtests.result import ProbeResult, merged, quantile_ms
@@ -284,6 +284,7 @@ def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _M
         url=task.client.target.url if task.client.target else "",
         arrivals=task.client.traffic.arrivals,
         texts_per_request=task.client.traffic.texts_per_request,
+        rules=LOAD_RULES,
         seed=task.seed,
         duration_s=host.duration_s,
         finished_at=now(),
