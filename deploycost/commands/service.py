@@ -76,8 +76,7 @@ def find_service_capacity(test: ServiceTest) -> LoadRecord:
     try:
         record = pipeline.measure_service(test.name, test.wanted, test.bench, say, points.append)
     except (LoadTestFailed, KeyboardInterrupt) as error:
-        reason = str(error) or "interrupted"
-        told = pipeline.load_failure(test.name, test.wanted, test.bench, reason, points)
+        told = pipeline.load_failure(test.name, test.wanted, test.bench, error, points)
         write_text(failure, write_record(told))
         raise
     path = test.path("load")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from deploycost import pipeline
 from deploycost.benchmarking.loadtest import LoadSubject, Notes
 from deploycost.environment import MachineFacts
 from deploycost.experiment import Experiment
 from deploycost.pipeline import LoadBench, load_test
+from deploycost.pipeline import load as stage
 from deploycost.records import (
     LoadFailure,
     LoadRecord,
@@ -39,7 +39,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, make_load: MakeLoad) -> list[Notes
         return LoadSubject(variant.name, folder, "d", texts, None, None, mark)
 
     monkeypatch.setattr("deploycost.benchmarking.loadtest.measure", measure)
-    monkeypatch.setattr(pipeline, "_subject", subject)
+    monkeypatch.setattr(stage, "_subject", subject)
     return made
 
 
@@ -55,10 +55,12 @@ def test_what_was_found_by_other_rules_or_elsewhere_is_found_anew(
 
     assert test() == (1, "full.onnx-int8: load test 1 of 1")
     assert test() == (1, "full.onnx-int8: load-tested before, kept")
-    stale = "full.onnx-int8: load test 1 of 1; what was found before is of another question, machine or rule"
+    stale = (
+        "full.onnx-int8: load test 1 of 1; what was found before is damaged, or of another question, machine or rule"
+    )
     assert test(machine=MACHINE.model_copy(update={"cpu_cores": 4})) == (2, stale)
     assert test() == (3, stale)
-    monkeypatch.setattr(pipeline, "LOAD_RULES", 99)
+    monkeypatch.setattr(stage, "LOAD_RULES", 99)
     assert test() == (4, stale)
     assert test() == (4, "full.onnx-int8: load-tested before, kept")
 
@@ -88,7 +90,7 @@ def test_a_search_for_settings_goes_on_within_the_hour(
         assert not draft_path.exists()
         return measured[-1].draft
 
-    monkeypatch.setattr(pipeline, "now", lambda: "2026-11-28T10:30:00+00:00")
+    monkeypatch.setattr(stage, "now", lambda: "2026-11-28T10:30:00+00:00")
     assert left("2026-11-28T10:00:00+00:00") is not None
     assert left("2026-11-28T09:00:00+00:00") is None
     assert left("2026-11-28T10:00:00+00:00", "of another question") is None
