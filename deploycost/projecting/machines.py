@@ -14,8 +14,16 @@ from typing import NamedTuple
 
 from deploycost.projecting.hardware import Device
 from deploycost.projecting.projection import WIDEST_RATIO
-from deploycost.projecting.queue import batched_capacity_within, capacity_within
-from deploycost.projecting.request_times import ENDPOINT_S, Seen, Times, known_device, seen_in, times_on
+from deploycost.projecting.queue import batched_capacity_within, batched_latency_at, capacity_within, latency_at
+from deploycost.projecting.request_times import (
+    ENDPOINT_S,
+    NOTHING_SEEN,
+    Seen,
+    Times,
+    known_device,
+    seen_in,
+    times_on,
+)
 from deploycost.projecting.variant_work import Request, request_of
 from deploycost.records import Figure, LoadRecord, Variant
 from deploycost.units import milliseconds
@@ -66,16 +74,19 @@ class Told(NamedTuple):
     reason: str
 
 
-def projected_capacity(variant: Variant, offer: Offer, loads: Sequence[LoadRecord]) -> Capacity | None:
+def projected_capacity(
+    variant: Variant, offer: Offer, loads: Sequence[LoadRecord], utilisation_ratio: float
+) -> Capacity | None:
     """What the variant carries there by projection; None where the model's shape or the machine's chip is not known.
 
     None too where evidence is too thin for a CPU that a load test can be scaled to. `loads` are load tests of the
-    variant on other machines, the last made last.
+    variant on other machines, the last made last: that on the same chip tells, else on a known one, else any. Where
+    none tells latencies they are projected too, at so much of the capacity.
     """
     request, machine = request_of(variant), machine_of(offer)
     if request is None or machine is None:
         return None
-    load = loads[-1] if loads else None
+    load = _telling(loads, machine.device)
     seen = seen_in(load)
     times = times_on(request, seen, machine.device)
     if times is None:
@@ -89,32 +100,35 @@ def projected_capacity(variant: Variant, offer: Offer, loads: Sequence[LoadRecor
         reason=told.reason,
         load=rests_on,
         server_copies=_copies(machine, seen) if rests_on else None,
+        p95_ms=None if rests_on else _p95_ms(request, seen, machine, utilisation_ratio),
     )
 
 
 def projected_rates(
-    variant: Variant, machines: Sequence[Machine | None], loads: Sequence[LoadRecord]
+    variant: Variant, machines: Sequence[Machine | None], loads: Sequence[LoadRecord], utilisation_ratio: float
 ) -> list[Carried | None]:
     """What ranks the same on many machines, None where it would be None: no interval is reckoned, no reason written."""
     request = request_of(variant)
     if request is None:
         return [None] * len(machines)
-    load = loads[-1] if loads else None
-    seen = seen_in(load)
-    times_of = {
-        device: times_on(request, seen, device) for device in {each.device for each in machines if each is not None}
-    }
+    known = {}
+    for device in {each.device for each in machines if each is not None}:
+        load = _telling(loads, device)
+        seen = seen_in(load)
+        known[device] = load, seen, times_on(request, seen, device)
 
     def carried(machine: Machine | None) -> Carried | None:
-        times = times_of[machine.device] if machine else None
+        load, seen, times = known[machine.device] if machine else (None, NOTHING_SEEN, None)
         if machine is None or times is None:
             return None
         if _is_thin(times):
             return None if load and machine.is_cpu else Carried(None, None, None)
         rests_on = load if machine.is_cpu else None
         question = _question(request, seen, machine, times)
-        copies = _copies(machine, seen) if rests_on else None
-        return Carried(question.rate(_usual(question.bands())), rests_on, copies)
+        usual = _usual(question.bands())
+        if rests_on:
+            return Carried(question.rate(usual), rests_on, _copies(machine, seen))
+        return Carried(question.rate(usual), None, None, question.p95_ms(usual, utilisation_ratio))
 
     return [carried(machine) for machine in machines]
 
@@ -127,6 +141,17 @@ def machine_of(offer: Offer) -> Machine | None:
     return Machine(
         device, float(offer.vcpus), offer.vcpu_is, float(offer.sustained_cpu_ratio), float(offer.accelerator_count)
     )
+
+
+def _telling(loads: Sequence[LoadRecord], device: Device) -> LoadRecord | None:
+    """The load test that tells most of a chip, of those alike the last."""
+
+    def nearness(load: LoadRecord) -> int:
+        there = seen_in(load).device
+        return 0 if there is None or there.kind != "cpu" else 2 if there.family == device.family else 1
+
+    # Of equals `max` takes the first.
+    return max(reversed(loads), key=nearness, default=None)
 
 
 def _is_thin(times: Times) -> bool:
@@ -151,15 +176,33 @@ def _capacity(request: Request, seen: Seen, machine: Machine) -> Told:
     times = times_on(request, seen, machine.device)
     assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
     question = _question(request, seen, machine, times)
-    bands = question.bands()
-    usual = _usual(bands)
-    worse = exp(hypot(log(times.reach), *(log(band.value / band.low) for band in bands)))
-    better = exp(hypot(log(times.reach), *(log(band.high / band.value) for band in bands)))
-    value, low, high = (question.rate(usual * factor) for factor in (1.0, worse, 1 / better))
+    usual, worst, best = _slowness(question.bands(), times.reach)
+    value, low, high = (question.rate(slower) for slower in (usual, worst, best))
     parts = question.reasons(usual)
     if value == 0:
         parts.append(f"an answer takes longer than p95 within {milliseconds(seen.slo_ms)} allows")
     return Told(value, low, high, "; ".join(parts))
+
+
+@lru_cache(maxsize=100_000)
+def _p95_ms(request: Request, seen: Seen, machine: Machine, utilisation_ratio: float) -> Figure:
+    """The latency at so much of the capacity. At each end of the interval the capacity is that end's too, as fleets
+    are planned by it."""
+    times = times_on(request, seen, machine.device)
+    assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
+    question = _question(request, seen, machine, times)
+    value, high, low = (
+        question.p95_ms(slower, utilisation_ratio) for slower in _slowness(question.bands(), times.reach)
+    )
+    return Figure(value=value, low=low, high=high, basis="projected")
+
+
+def _slowness(bands: Sequence[Band], reach: float) -> tuple[float, float, float]:
+    """How many times as long everything takes: usually, at worst and at best."""
+    usual = _usual(bands)
+    worse = exp(hypot(log(reach), *(log(band.value / band.low) for band in bands)))
+    better = exp(hypot(log(reach), *(log(band.high / band.value) for band in bands)))
+    return usual, usual * worse, usual / better
 
 
 def _question(request: Request, seen: Seen, machine: Machine, times: Times) -> _OnCard | _OnCpu:
@@ -190,12 +233,21 @@ class _OnCpu:
 
     def rate(self, slower: float) -> float:
         """Requests per second where everything takes `slower` times as long as projected."""
+        copies = _copies(self.machine, self.seen)
+        return copies * self._alone_rps(slower) * _kept_by_the_endpoint(self.seen) * self.machine.sustained_ratio
+
+    def p95_ms(self, slower: float, utilisation_ratio: float) -> float:
+        """The latency of each copy at so much of what it carries."""
+        rate_rps = utilisation_ratio * self._alone_rps(slower)
+        return 1000 * latency_at(rate_rps, self._service_s(slower), self.seen.spread)
+
+    def _alone_rps(self, slower: float) -> float:
+        return capacity_within(self._service_s(slower), self.seen.spread, self.seen.slo_ms / 1000)
+
+    def _service_s(self, slower: float) -> float:
         # Fewer cores than the server had where it was measured: it takes its work in turns.
         short = max(1.0, self.seen.cores / self.machine.vcpus)
-        service_s = (self.times.seconds[1] * slower + ENDPOINT_S) * short
-        alone = capacity_within(service_s, self.seen.spread, self.seen.slo_ms / 1000)
-        copies = _copies(self.machine, self.seen)
-        return copies * alone * _kept_by_the_endpoint(self.seen) * self.machine.sustained_ratio
+        return (self.times.seconds[1] * slower + ENDPOINT_S) * short
 
     def reasons(self, slower: float) -> list[str]:
         """Why, in parts of a sentence."""
@@ -230,10 +282,21 @@ class _OnCard:
 
     def rate(self, slower: float) -> float:
         """Requests per second where everything takes `slower` times as long as projected."""
+        per_card = batched_capacity_within(self._batch_s(slower), self.seen.slo_ms / 1000)
+        return min(per_card * self._endpoints, self._fed_rps())
+
+    def p95_ms(self, slower: float, utilisation_ratio: float) -> float:
+        """The latency of each endpoint at so much of what it carries."""
+        rate_rps = utilisation_ratio * self.rate(slower) / self._endpoints
+        return 1000 * batched_latency_at(rate_rps, self._batch_s(slower))
+
+    @property
+    def _endpoints(self) -> float:
+        return max(1.0, self.machine.cards // 1)
+
+    def _batch_s(self, slower: float) -> dict[int, float]:
         share = min(1.0, self.machine.cards)
-        batch_s = {size: seconds * slower / share + ENDPOINT_S for size, seconds in self.times.seconds.items()}
-        per_card = batched_capacity_within(batch_s, self.seen.slo_ms / 1000)
-        return min(per_card * max(1.0, self.machine.cards // 1), self._fed_rps())
+        return {size: seconds * slower / share + ENDPOINT_S for size, seconds in self.times.seconds.items()}
 
     def reasons(self, slower: float) -> list[str]:
         """Why, in parts of a sentence."""

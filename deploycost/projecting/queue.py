@@ -1,17 +1,19 @@
-"""From how long requests take to how many a second a server answers in time."""
+"""From how long requests take to how many a second a server answers in time, and how late answers are at a rate."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from math import exp, log, sqrt
+from math import exp, inf, log, sqrt
 from statistics import NormalDist
 
 # Points at which a spread of service times is told: medians of so many equal shares of it.
 _POINTS = 12
-_HALVINGS = 16
+_HALVINGS, _FINE_HALVINGS = 16, 30
 # Of a server that batches: how long 95 % of answers take in batches, and how busy it may be when batches are full.
 _SLOWEST_BATCHES = 1.95
 _FULL_BUSY_RATIO = 0.9
+# A rate that was multiplied and divided again is still the same.
+_ROUNDING = 1 + 1e-9
 # Beyond this share of saturation no queue is steady long enough to promise anything.
 _MOST_BUSY_RATIO = 0.98
 
@@ -25,20 +27,41 @@ def capacity_within(service_s: float, spread: float, limit_s: float, quantile: f
     with chance r exp(-t / w), w = service (1 + c^2) / (2 (1 - r)), at a share r of saturation; 1 + c^2 = exp(spread^2).
     """
     lone = _service_points(service_s, spread)
-    squared = exp(spread * spread)
-
-    def late_ratio(busy: float) -> float:
-        wait_s = service_s * squared / (2 * (1 - busy))
-        return sum(1.0 if alone > limit_s else busy * exp(-(limit_s - alone) / wait_s) for alone in lone) / len(lone)
-
     allowed = 1 - quantile
-    if late_ratio(0.0) > allowed:
+
+    def in_time(busy: float) -> bool:
+        return _late_ratio(limit_s, lone, busy, _mean_wait_s(service_s, spread, busy)) <= allowed
+
+    if not in_time(0.0):
         return 0.0
     low, high = 0.0, _MOST_BUSY_RATIO
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if late_ratio(middle) <= allowed else (low, middle)
+        low, high = (middle, high) if in_time(middle) else (low, middle)
     return low / service_s
+
+
+@lru_cache(maxsize=65_536)
+def latency_at(rate_rps: float, service_s: float, spread: float, quantile: float = 0.95) -> float:
+    """Seconds within which that quantile of answers comes at a rate, by the queue of `capacity_within`; inf where it
+    is not steady."""
+    busy, allowed = rate_rps * service_s, 1 - quantile
+    if busy > _MOST_BUSY_RATIO:
+        return inf
+    lone, wait_s = _service_points(service_s, spread), _mean_wait_s(service_s, spread, busy)
+    low, high = 0.0, lone[-1] + wait_s * log(max(1.0, busy / allowed))
+    for _ in range(_FINE_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _late_ratio(middle, lone, busy, wait_s) <= allowed else (middle, high)
+    return high
+
+
+def _mean_wait_s(service_s: float, spread: float, busy: float) -> float:
+    return service_s * exp(spread * spread) / (2 * (1 - busy))
+
+
+def _late_ratio(limit_s: float, lone: list[float], busy: float, wait_s: float) -> float:
+    return sum(1.0 if alone > limit_s else busy * exp(-(limit_s - alone) / wait_s) for alone in lone) / len(lone)
 
 
 def batched_capacity_within(batch_s: dict[int, float], limit_s: float) -> float:
@@ -52,6 +75,19 @@ def batched_capacity_within(batch_s: dict[int, float], limit_s: float) -> float:
     in_time = [size / seconds for size, seconds in batch_s.items() if _SLOWEST_BATCHES * seconds <= limit_s]
     alone = capacity_within(batch_s[min(batch_s)], 0.0, limit_s)
     return max([alone, *(rate * _FULL_BUSY_RATIO for rate in in_time)])
+
+
+def batched_latency_at(rate_rps: float, batch_s: dict[int, float]) -> float:
+    """Seconds within which 95 % of answers come at a rate, by the server of `batched_capacity_within`; inf beyond it.
+
+    The smallest batches that carry the rate decide, or texts one by one where they carry it sooner.
+    """
+    carrying = [
+        _SLOWEST_BATCHES * seconds
+        for size, seconds in batch_s.items()
+        if rate_rps <= size / seconds * _FULL_BUSY_RATIO * _ROUNDING
+    ]
+    return min([latency_at(rate_rps, batch_s[min(batch_s)], 0.0), *carrying])
 
 
 def spread_of(p50_ms: float | None, p95_ms: float | None, usual: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from math import exp, log
@@ -40,7 +41,7 @@ CARD_BATCHES = (1, 2, 4, 8)
 class Seen(NamedTuple):
     """What a load test elsewhere says: where it was, how long a lone request took there, how service times spread.
 
-    `device` is None where that machine is of no known kind.
+    `device` is None where that machine is of no known kind; `architecture` is then the instruction set of its CPU.
     """
 
     device: Device | None
@@ -49,6 +50,7 @@ class Seen(NamedTuple):
     spread: float
     capacity_rps: float | None
     slo_ms: float
+    architecture: str | None = None
 
 
 NOTHING_SEEN = Seen(None, 1, None, USUAL_SPREAD, None, USUAL_SLO_MS)
@@ -58,18 +60,23 @@ NOTHING_SEEN = Seen(None, 1, None, USUAL_SPREAD, None, USUAL_SLO_MS)
 class Times:
     """Seconds per batch by its size, and the factor that both ends of a 90 % interval lie away.
 
-    `first` is the setting of the smallest batch and `novelty` what is new about it.
+    `first` is the setting of the smallest batch and `novelty` what is new about it; `stand_ins` is of how many known
+    CPUs the one was taken to be that corrected these times, 0 where none or a known one did.
     """
 
     seconds: dict[int, float]
     reach: float
     first: Setting
     novelty: Novelty
+    stand_ins: int = 0
 
     @cached_property
     def evidence(self) -> str:
         """A sentence on what the evidence is: written when it is read, since most times are only ranked."""
-        return _projector().told(self.first, self.novelty)
+        told = _projector().told(self.first, self.novelty)
+        if not self.stand_ins:
+            return told
+        return f"{told}, corrected by a load test on a CPU in no table, which may be any of {self.stand_ins} known ones"
 
 
 def seen_in(load: LoadRecord | None) -> Seen:
@@ -79,14 +86,22 @@ def seen_in(load: LoadRecord | None) -> Seen:
     points = sorted((point for point in load.curve if point.p50_ms), key=lambda point: point.rate_rps)
     # At the lowest rate that was tried hardly any request waits.
     lone = points[0] if points else None
+    device = known_device(load.environment.gpu_model or load.environment.cpu_model)
     return Seen(
-        device=known_device(load.environment.gpu_model or load.environment.cpu_model),
+        device=device,
         cores=load.server_cores,
         alone_ms=(lone.service_p50_ms or lone.p50_ms) if lone else None,
         spread=spread_of(lone.p50_ms, lone.p95_ms, USUAL_SPREAD) if lone else USUAL_SPREAD,
         capacity_rps=load.capacity_rps.value,
         slo_ms=load.slo.p95_ms,
+        architecture=architecture_of(load) if device is None and load.environment.gpu_model is None else None,
     )
+
+
+def architecture_of(load: LoadRecord) -> str:
+    """The instruction set, as price rows name it: the last word of a platform such as `Linux x86_64`."""
+    word = load.environment.platform.split()[-1].lower()
+    return {"amd64": "x86_64", "aarch64": "arm64"}.get(word, word)
 
 
 @cache
@@ -109,42 +124,61 @@ def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
 
     None where the request's runtime or precision is of no known class.
     """
-    batches = _batches_by_device(request, seen, device.kind).get(device.name)
-    return _times(batches) if batches else None
+    by_device, stand_ins = _batches_by_device(request, seen, device.kind)
+    batches = by_device.get(device.name)
+    return _times(batches, stand_ins) if batches else None
 
 
 _Batches = list[tuple[Setting, float, float]]
 
 
 @lru_cache(maxsize=1024)
-def _batches_by_device(request: Request, seen: Seen, kind: Kind) -> dict[str, _Batches]:
-    """Each batch's setting, mean of log seconds and deviation, the smallest first."""
+def _batches_by_device(request: Request, seen: Seen, kind: Kind) -> tuple[dict[str, _Batches], int]:
+    """Each batch's setting, mean of log seconds and deviation, the smallest first; and how many stand-ins told."""
     elsewhere = _setting_seen(request, seen)
     everywhere = _everywhere(request, kind, seen.cores, elsewhere)
     if everywhere is None:
-        return {}
+        return {}, 0
     like, means, covariance = everywhere
     variances = np.diag(covariance)
-    if elsewhere is not None:
-        # The seen measurement, last of all, corrects the others by what it has in common with them.
-        share = covariance[:, -1] / covariance[-1, -1]
-        means = means + share * (log(_model_s(seen)) - means[-1])
-        variances = variances - share * covariance[:, -1]
+    # The request where it was seen is the last of all.
+    places = [len(like)] if elsewhere is not None else _stand_ins(seen, like)
+    if places:
+        means, variances = corrected(means, covariance, places, log(_model_s(seen)))
     deviations = np.sqrt(np.maximum(variances, 1e-6)).tolist()
     by_device: dict[str, _Batches] = {}
     for setting, mean, deviation in zip(like, means.tolist(), deviations, strict=False):
         by_device.setdefault(setting.place.device.name, []).append((setting, mean, deviation))
-    return by_device
+    return by_device, len(places) if elsewhere is None else 0
 
 
-def _times(batches: _Batches) -> Times:
+def corrected(
+    means: NDArray[np.float64], covariance: NDArray[np.float64], places: Sequence[int], measured: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means and variances once a value was measured at one of the places, each as likely to be the one: the best linear
+    estimate."""
+    common = covariance[:, places].mean(axis=1)
+    expected = means[places]
+    # Of the value measured: what it varies at each place, and what the places differ by.
+    share = common / (np.diag(covariance)[places].mean() + expected.var())
+    return means + share * (measured - expected.mean()), np.diag(covariance) - share * common
+
+
+def _stand_ins(seen: Seen, like: Sequence[Setting]) -> list[int]:
+    """The places of those CPUs that an unknown one may be: all of its instruction set."""
+    if seen.alone_ms is None or seen.architecture is None or like[0].place.device.kind != "cpu":
+        return []
+    return [number for number, each in enumerate(like) if each.place.device.architecture == seen.architecture]
+
+
+def _times(batches: _Batches, stand_ins: int) -> Times:
     projector, first = _projector(), batches[0][0]
     novelty = projector.novelty(first)
     deviation = max(deviation for _, _, deviation in batches)
     # More texts never take less time, whatever was measured of one and of many.
     rising = isotonic([(setting.batch, mean, 1.0) for setting, mean, _ in batches])
     seconds = {int(batch): exp(value) for batch, value in rising}
-    return Times(seconds, exp(projector.width(first, novelty) * deviation), first, novelty)
+    return Times(seconds, exp(projector.width(first, novelty) * deviation), first, novelty, stand_ins)
 
 
 _Everywhere = tuple[list[Setting], NDArray[np.float64], NDArray[np.float64]]

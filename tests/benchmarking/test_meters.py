@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploycost.benchmarking.meters import PackageMeter, assumed_power, measured_power, package_meter
+from deploycost.records import Figure
 
 
 def domain(folder: Path, name: str, microjoules: int) -> Path:
@@ -48,3 +49,5 @@ def test_power_by_assumption_is_labelled_and_has_a_range() -> None:
 def test_power_by_a_counter_is_measured() -> None:
     told = measured_power(30, "RAPL, processor packages", 100)
     assert (told.watts.value, told.watts.basis, told.joules_per_request.value) == (30, "measured", 0.3)
+    assert told.idle_watts is None
+    assert measured_power(30, "RAPL, processor packages", 100, 9).idle_watts == Figure(value=9)
