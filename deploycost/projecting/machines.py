@@ -14,7 +14,13 @@ from typing import NamedTuple
 
 from deploycost.projecting.hardware import Device
 from deploycost.projecting.projection import WIDEST_RATIO
-from deploycost.projecting.queue import batched_capacity_within, batched_latency_at, capacity_within, latency_at
+from deploycost.projecting.queue import (
+    Batches,
+    batched_capacity_within,
+    batched_latency_at,
+    capacity_within,
+    latency_at,
+)
 from deploycost.projecting.request_times import (
     ENDPOINT_S,
     NOTHING_SEEN,
@@ -86,8 +92,7 @@ def projected_capacity(
     request, machine = request_of(variant), machine_of(offer)
     if request is None or machine is None:
         return None
-    load = _telling(loads, machine.device)
-    seen = seen_in(load)
+    load, seen = _telling(_all_seen(loads), machine.device)
     times = times_on(request, seen, machine.device)
     if times is None:
         return None
@@ -111,26 +116,39 @@ def projected_rates(
     request = request_of(variant)
     if request is None:
         return [None] * len(machines)
-    known = {}
-    for device in {each.device for each in machines if each is not None}:
-        load = _telling(loads, device)
-        seen = seen_in(load)
-        known[device] = load, seen, times_on(request, seen, device)
+    on_each: list[Carried | None] = [None] * len(machines)
+    all_seen = _all_seen(loads)
+    for device, numbers in _by_device(tuple(machines)).items():
+        load, seen = _telling(all_seen, device)
+        times = times_on(request, seen, device)
+        if times is None:
+            continue
+        is_thin = _is_thin(times)
+        for number in numbers:
+            machine = machines[number]
+            assert machine is not None, "it has a device"  # noqa: S101 - for the types
+            if is_thin:
+                on_each[number] = None if load and machine.is_cpu else Carried(None, None, None)
+            else:
+                on_each[number] = _rate_on(_question(request, seen, machine, times), load, utilisation_ratio)
+    return on_each
 
-    def carried(machine: Machine | None) -> Carried | None:
-        load, seen, times = known[machine.device] if machine else (None, NOTHING_SEEN, None)
-        if machine is None or times is None:
-            return None
-        if _is_thin(times):
-            return None if load and machine.is_cpu else Carried(None, None, None)
-        rests_on = load if machine.is_cpu else None
-        question = _question(request, seen, machine, times)
-        usual = _usual(question.bands())
-        if rests_on:
-            return Carried(question.rate(usual), rests_on, _copies(machine, seen))
-        return Carried(question.rate(usual), None, None, question.p95_ms(usual, utilisation_ratio))
 
-    return [carried(machine) for machine in machines]
+def _rate_on(question: _OnCard | _OnCpu, load: LoadRecord | None, utilisation_ratio: float) -> Carried:
+    usual = _usual(question.bands())
+    if load and question.machine.is_cpu:
+        return Carried(question.rate(usual), load, _copies(question.machine, question.seen))
+    return Carried(question.rate(usual), None, None, question.p95_ms(usual, utilisation_ratio))
+
+
+@lru_cache(maxsize=8)
+def _by_device(machines: tuple[Machine | None, ...]) -> dict[Device, list[int]]:
+    """The numbers of the machines with each device."""
+    found: dict[Device, list[int]] = {}
+    for number, machine in enumerate(machines):
+        if machine is not None:
+            found.setdefault(machine.device, []).append(number)
+    return found
 
 
 def machine_of(offer: Offer) -> Machine | None:
@@ -143,15 +161,19 @@ def machine_of(offer: Offer) -> Machine | None:
     )
 
 
-def _telling(loads: Sequence[LoadRecord], device: Device) -> LoadRecord | None:
-    """The load test that tells most of a chip, of those alike the last."""
+def _all_seen(loads: Sequence[LoadRecord]) -> list[tuple[LoadRecord | None, Seen]]:
+    """Each load test with what it says, the last made first; of none what is usual."""
+    return [(load, seen_in(load)) for load in reversed(loads)] or [(None, NOTHING_SEEN)]
 
-    def nearness(load: LoadRecord) -> int:
-        there = seen_in(load).device
+
+def _telling(all_seen: Sequence[tuple[LoadRecord | None, Seen]], device: Device) -> tuple[LoadRecord | None, Seen]:
+    """The load test that tells most of a chip, of those alike the first."""
+
+    def nearness(each: tuple[LoadRecord | None, Seen]) -> int:
+        there = each[1].device
         return 0 if there is None or there.kind != "cpu" else 2 if there.family == device.family else 1
 
-    # Of equals `max` takes the first.
-    return max(reversed(loads), key=nearness, default=None)
+    return max(all_seen, key=nearness)
 
 
 def _is_thin(times: Times) -> bool:
@@ -294,9 +316,9 @@ class _OnCard:
     def _endpoints(self) -> float:
         return max(1.0, self.machine.cards // 1)
 
-    def _batch_s(self, slower: float) -> dict[int, float]:
+    def _batch_s(self, slower: float) -> Batches:
         share = min(1.0, self.machine.cards)
-        return {size: seconds * slower / share + ENDPOINT_S for size, seconds in self.times.seconds.items()}
+        return tuple((size, seconds * slower / share + ENDPOINT_S) for size, seconds in self.times.seconds.items())
 
     def reasons(self, slower: float) -> list[str]:
         """Why, in parts of a sentence."""

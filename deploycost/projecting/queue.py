@@ -6,6 +6,8 @@ from functools import lru_cache
 from math import exp, inf, log, sqrt
 from statistics import NormalDist
 
+# Seconds by batch size.
+Batches = tuple[tuple[int, float], ...]
 # Points at which a spread of service times is told: medians of so many equal shares of it.
 _POINTS = 12
 _HALVINGS, _FINE_HALVINGS = 16, 30
@@ -49,7 +51,9 @@ def latency_at(rate_rps: float, service_s: float, spread: float, quantile: float
     if busy > _MOST_BUSY_RATIO:
         return inf
     lone, wait_s = _service_points(service_s, spread), _mean_wait_s(service_s, spread, busy)
-    low, high = 0.0, lone[-1] + wait_s * log(max(1.0, busy / allowed))
+    low, high = lone[0], lone[-1] + wait_s * log(max(1.0, busy / allowed))
+    if len(lone) == 1:
+        return high
     for _ in range(_FINE_HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if _late_ratio(middle, lone, busy, wait_s) <= allowed else (middle, high)
@@ -61,33 +65,37 @@ def _mean_wait_s(service_s: float, spread: float, busy: float) -> float:
 
 
 def _late_ratio(limit_s: float, lone: list[float], busy: float, wait_s: float) -> float:
-    return sum(1.0 if alone > limit_s else busy * exp(-(limit_s - alone) / wait_s) for alone in lone) / len(lone)
+    # Written as a list: this is asked a hundred thousand times for a whole price book.
+    late = [1.0 if alone > limit_s else busy * exp((alone - limit_s) / wait_s) for alone in lone]
+    return sum(late) / len(late)
 
 
-def batched_capacity_within(batch_s: dict[int, float], limit_s: float) -> float:
+@lru_cache(maxsize=65_536)
+def batched_capacity_within(batch_s: Batches, limit_s: float) -> float:
     """Requests per second of a server that computes what waits together, up to the largest batch of `batch_s`.
 
-    `batch_s` is seconds by batch size, for texts of the mean length. While a batch is computed the next gathers, so
-    that a request waits for up to one and is then computed in another: 95 % of answers come within 1.95 batches (a
-    uniform wait). Batches of n carry n / time; the largest whose answers are in time decides, less what a full server
-    must leave free for its queue not to grow.
+    `batch_s` is seconds by batch size, the smallest first, for texts of the mean length. While a batch is computed the
+    next gathers, so that a request waits for up to one and is then computed in another: 95 % of answers come within
+    1.95 batches (a uniform wait). Batches of n carry n / time; the largest whose answers are in time decides, less what
+    a full server must leave free for its queue not to grow.
     """
-    in_time = [size / seconds for size, seconds in batch_s.items() if _SLOWEST_BATCHES * seconds <= limit_s]
-    alone = capacity_within(batch_s[min(batch_s)], 0.0, limit_s)
+    in_time = [size / seconds for size, seconds in batch_s if _SLOWEST_BATCHES * seconds <= limit_s]
+    alone = capacity_within(batch_s[0][1], 0.0, limit_s)
     return max([alone, *(rate * _FULL_BUSY_RATIO for rate in in_time)])
 
 
-def batched_latency_at(rate_rps: float, batch_s: dict[int, float]) -> float:
+@lru_cache(maxsize=65_536)
+def batched_latency_at(rate_rps: float, batch_s: Batches) -> float:
     """Seconds within which 95 % of answers come at a rate, by the server of `batched_capacity_within`; inf beyond it.
 
     The smallest batches that carry the rate decide, or texts one by one where they carry it sooner.
     """
     carrying = [
         _SLOWEST_BATCHES * seconds
-        for size, seconds in batch_s.items()
+        for size, seconds in batch_s
         if rate_rps <= size / seconds * _FULL_BUSY_RATIO * _ROUNDING
     ]
-    return min([latency_at(rate_rps, batch_s[min(batch_s)], 0.0), *carrying])
+    return min([latency_at(rate_rps, batch_s[0][1], 0.0), *carrying])
 
 
 def spread_of(p50_ms: float | None, p95_ms: float | None, usual: float) -> float:
@@ -98,6 +106,8 @@ def spread_of(p50_ms: float | None, p95_ms: float | None, usual: float) -> float
 
 
 def _service_points(service_s: float, spread: float) -> list[float]:
+    if not spread:
+        return [service_s]
     middle = service_s / sqrt(exp(spread * spread))
     normal = NormalDist()
     return [middle * exp(spread * normal.inv_cdf((number + 0.5) / _POINTS)) for number in range(_POINTS)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+from itertools import pairwise
 from math import exp, log
 from typing import NamedTuple
 
@@ -175,9 +176,11 @@ def _times(batches: _Batches, stand_ins: int) -> Times:
     projector, first = _projector(), batches[0][0]
     novelty = projector.novelty(first)
     deviation = max(deviation for _, _, deviation in batches)
-    # More texts never take less time, whatever was measured of one and of many.
-    rising = isotonic([(setting.batch, mean, 1.0) for setting, mean, _ in batches])
-    seconds = {int(batch): exp(value) for batch, value in rising}
+    told = [(float(setting.batch), mean) for setting, mean, _ in batches]
+    if any(later < before for (_, before), (_, later) in pairwise(told)):
+        # More texts never take less time, whatever was measured of one and of many.
+        told = isotonic([(batch, mean, 1.0) for batch, mean in told])
+    seconds = {int(batch): exp(value) for batch, value in told}
     return Times(seconds, exp(projector.width(first, novelty) * deviation), first, novelty, stand_ins)
 
 
