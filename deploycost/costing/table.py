@@ -182,7 +182,7 @@ class Table:
         for number, row in enumerate(self._carried):
             for kind, carried in enumerate(row):
                 if carried.is_own:
-                    for column in np.flatnonzero(self._kinds == kind):
+                    for column in np.flatnonzero(self._kinds == kind).tolist():
                         idle[number, column], load[number, column] = _watts_of(
                             power_of_machine(sites[column], carried.load)
                         )

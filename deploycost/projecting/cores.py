@@ -29,8 +29,8 @@ from pricing.book import Offer
 # The same rate per core as where it was measured. Sustained clocks of machines for hire run from 2.2 to 4.5 GHz around
 # 3.2, and vector units differ.
 SPEED_PER_CORE = Band(0.7, 1.0, 1.4)
-# Where neither that CPU nor this one is in a table: on a core of the servers that are, a text is projected to take from
-# half to over twice as long in int8 as on the middle one.
+# Where neither that CPU nor this one is in a table: of the servers that are, nine pairs in ten differ by no more in the
+# time that a text is projected to take in int8 on a core.
 SPEED_OF_UNKNOWN = Band(0.4, 1.0, 2.5)
 # On the same chip: what boost clocks and neighbours move.
 SPEED_OF_SAME = Band(0.8, 1.0, 1.2)

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -155,16 +156,16 @@ def test_the_load_test_on_the_same_chip_is_scaled(
     assert capacity.load == there
 
 
-def test_the_speeds_of_unknown_chips_are_those_of_known_servers(make_variant: Callable[..., Variant]) -> None:
+def test_the_speeds_of_unknown_chips_are_those_of_pairs_of_known_servers(make_variant: Callable[..., Variant]) -> None:
     request = request_of(make_variant())
     assert request is not None
     assert request.precision == "int8"
     servers = [chip for chip in devices().values() if chip.kind == "cpu" and chip.name.startswith(("Xeon", "EPYC"))]
-    times = sorted(told.seconds[1] for chip in servers if (told := times_on(request, NOTHING_SEEN, chip)))
-    assert len(times) > 15
-    middle = times[len(times) // 2]
-    assert SPEED_OF_UNKNOWN.low == pytest.approx(middle / times[-1], abs=0.1)
-    assert SPEED_OF_UNKNOWN.high == pytest.approx(middle / times[0], abs=0.6)
+    times = [told.seconds[1] for chip in servers if (told := times_on(request, NOTHING_SEEN, chip))]
+    assert len(times) == 24
+    ratios = sorted(one / other for one, other in permutations(times, 2))
+    assert SPEED_OF_UNKNOWN.low == pytest.approx(ratios[int(0.05 * len(ratios))], abs=0.05)
+    assert SPEED_OF_UNKNOWN.high == pytest.approx(ratios[int(0.95 * len(ratios))], abs=0.2)
 
 
 @given(vcpus=st.integers(1, 128), more=st.integers(1, 128), cores=st.integers(1, 8))
