@@ -686,6 +686,11 @@ class Quote(Record):
     price_source: str
     price_date: str
 
+    @property
+    def doubted(self) -> bool:
+        """Whether the load test that the capacity rests on is not certified; no doubt of one that there is not."""
+        return self.measured_capacity_rps.value is not None and not self.certified
+
 
 RecordType = TypeVar("RecordType", bound=Record)
 

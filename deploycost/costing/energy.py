@@ -93,7 +93,9 @@ def energy_of(
     co2e = Figure(value=emitted(kwh.value), low=emitted(kwh.low), high=emitted(kwh.high), basis=basis)
     building = f"x {pue:g} for the building" if site.pue else "the building's share unknown, not counted"
     grid = "grid unknown" if grams is None else f"{grams:g} g CO2e per kWh"
-    parts = (f"{basis}: {power.told}, {building}", grid, site.source)
+    # Of a machine whose own power was counted, at work and idle, nothing that was published is in the figure.
+    watts_source = "" if basis == "measured" else site.source
+    parts = (f"{basis}: {power.told}, {building}", grid, watts_source, site.grid_source)
     return Energy(kwh, co2e, "; ".join(part for part in parts if part))
 
 
