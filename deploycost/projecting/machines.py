@@ -136,9 +136,10 @@ def projected_rates(
 
 def _rate_on(question: _OnCard | _OnCpu, load: LoadRecord | None, utilisation_ratio: float) -> Carried:
     usual = _usual(question.bands())
+    rate_rps = question.rate(usual)
     if load and question.machine.is_cpu:
-        return Carried(question.rate(usual), load, _copies(question.machine, question.seen))
-    return Carried(question.rate(usual), None, None, question.p95_ms(usual, utilisation_ratio))
+        return Carried(rate_rps, load, _copies(question.machine, question.seen))
+    return Carried(rate_rps, None, None, question.p95_ms(usual, utilisation_ratio * rate_rps))
 
 
 @lru_cache(maxsize=8)
@@ -214,7 +215,8 @@ def _p95_ms(request: Request, seen: Seen, machine: Machine, utilisation_ratio: f
     assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
     question = _question(request, seen, machine, times)
     value, high, low = (
-        question.p95_ms(slower, utilisation_ratio) for slower in _slowness(question.bands(), times.reach)
+        question.p95_ms(slower, utilisation_ratio * question.rate(slower))
+        for slower in _slowness(question.bands(), times.reach)
     )
     return Figure(value=value, low=low, high=high, basis="projected")
 
@@ -255,16 +257,18 @@ class _OnCpu:
 
     def rate(self, slower: float) -> float:
         """Requests per second where everything takes `slower` times as long as projected."""
+        alone = capacity_within(self._service_s(slower), self.seen.spread, self.seen.slo_ms / 1000)
+        return alone * self._over_alone
+
+    def p95_ms(self, slower: float, rate_rps: float) -> float:
+        """The latency at a rate of the whole machine."""
+        return 1000 * latency_at(rate_rps / self._over_alone, self._service_s(slower), self.seen.spread)
+
+    @property
+    def _over_alone(self) -> float:
+        """What the machine carries over what the queue allows one copy of the endpoint."""
         copies = _copies(self.machine, self.seen)
-        return copies * self._alone_rps(slower) * _kept_by_the_endpoint(self.seen) * self.machine.sustained_ratio
-
-    def p95_ms(self, slower: float, utilisation_ratio: float) -> float:
-        """The latency of each copy at so much of what it carries."""
-        rate_rps = utilisation_ratio * self._alone_rps(slower)
-        return 1000 * latency_at(rate_rps, self._service_s(slower), self.seen.spread)
-
-    def _alone_rps(self, slower: float) -> float:
-        return capacity_within(self._service_s(slower), self.seen.spread, self.seen.slo_ms / 1000)
+        return copies * _kept_by_the_endpoint(self.seen) * self.machine.sustained_ratio
 
     def _service_s(self, slower: float) -> float:
         # Fewer cores than the server had where it was measured: it takes its work in turns.
@@ -307,10 +311,9 @@ class _OnCard:
         per_card = batched_capacity_within(self._batch_s(slower), self.seen.slo_ms / 1000)
         return min(per_card * self._endpoints, self._fed_rps())
 
-    def p95_ms(self, slower: float, utilisation_ratio: float) -> float:
-        """The latency of each endpoint at so much of what it carries."""
-        rate_rps = utilisation_ratio * self.rate(slower) / self._endpoints
-        return 1000 * batched_latency_at(rate_rps, self._batch_s(slower))
+    def p95_ms(self, slower: float, rate_rps: float) -> float:
+        """The latency at a rate of the whole machine."""
+        return 1000 * batched_latency_at(rate_rps / self._endpoints, self._batch_s(slower))
 
     @property
     def _endpoints(self) -> float:

@@ -125,32 +125,44 @@ def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
 
     None where the request's runtime or precision is of no known class.
     """
-    by_device, stand_ins = _batches_by_device(request, seen, device.kind)
-    batches = by_device.get(device.name)
-    return _times(batches, stand_ins) if batches else None
+    told = _estimates(request, seen, device.kind)
+    chip = told.chips.get(device.name)
+    if chip is None:
+        return None
+    logs = [told.means[place] for place in chip.places]
+    if any(later < before for before, later in pairwise(logs)):
+        # More texts never take less time, whatever was measured of one and of many.
+        samples = [(float(size), mean, 1.0) for size, mean in zip(chip.sizes, logs, strict=True)]
+        logs = [value for _, value in isotonic(samples)]
+    reach = exp(chip.width * max(told.deviations[place] for place in chip.places))
+    seconds = {size: exp(value) for size, value in zip(chip.sizes, logs, strict=True)}
+    return Times(seconds, reach, chip.first, chip.novelty, told.stand_ins)
 
 
-_Batches = list[tuple[Setting, float, float]]
+class _Estimates(NamedTuple):
+    """Means and deviations of log seconds, the chips that they are of, and how many stand-ins told."""
+
+    means: list[float]
+    deviations: list[float]
+    chips: dict[str, _Chip]
+    stand_ins: int = 0
 
 
 @lru_cache(maxsize=1024)
-def _batches_by_device(request: Request, seen: Seen, kind: Kind) -> tuple[dict[str, _Batches], int]:
-    """Each batch's setting, mean of log seconds and deviation, the smallest first; and how many stand-ins told."""
+def _estimates(request: Request, seen: Seen, kind: Kind) -> _Estimates:
+    """What a request takes on every chip of a kind."""
     elsewhere = _setting_seen(request, seen)
     everywhere = _everywhere(request, kind, seen.cores, elsewhere)
     if everywhere is None:
-        return {}, 0
-    like, means, covariance = everywhere
+        return _Estimates([], [], {})
+    like, means, covariance, chips = everywhere
     variances = np.diag(covariance)
     # The request where it was seen is the last of all.
     places = [len(like)] if elsewhere is not None else _stand_ins(seen, like)
     if places:
         means, variances = corrected(means, covariance, places, log(_model_s(seen)))
-    deviations = np.sqrt(np.maximum(variances, 1e-6)).tolist()
-    by_device: dict[str, _Batches] = {}
-    for setting, mean, deviation in zip(like, means.tolist(), deviations, strict=False):
-        by_device.setdefault(setting.place.device.name, []).append((setting, mean, deviation))
-    return by_device, len(places) if elsewhere is None else 0
+    deviations = np.sqrt(np.maximum(variances, 1e-6))
+    return _Estimates(means.tolist(), deviations.tolist(), chips, len(places) if elsewhere is None else 0)
 
 
 def corrected(
@@ -172,32 +184,43 @@ def _stand_ins(seen: Seen, like: Sequence[Setting]) -> list[int]:
     return [number for number, each in enumerate(like) if each.place.device.architecture == seen.architecture]
 
 
-def _times(batches: _Batches, stand_ins: int) -> Times:
-    projector, first = _projector(), batches[0][0]
-    novelty = projector.novelty(first)
-    deviation = max(deviation for _, _, deviation in batches)
-    told = [(float(setting.batch), mean) for setting, mean, _ in batches]
-    if any(later < before for (_, before), (_, later) in pairwise(told)):
-        # More texts never take less time, whatever was measured of one and of many.
-        told = isotonic([(batch, mean, 1.0) for batch, mean in told])
-    seconds = {int(batch): exp(value) for batch, value in told}
-    return Times(seconds, exp(projector.width(first, novelty) * deviation), first, novelty, stand_ins)
+class _Chip(NamedTuple):
+    """A request on one chip: the smallest batch, what is new about it and how wide its interval is in deviations, and
+    the sizes of all batches with their places among all settings."""
+
+    first: Setting
+    novelty: Novelty
+    width: float
+    sizes: list[int]
+    places: list[int]
 
 
-_Everywhere = tuple[list[Setting], NDArray[np.float64], NDArray[np.float64]]
+class _Everywhere(NamedTuple):
+    """A request on every chip of a kind: settings, means and covariance of log times, and the chips by name."""
+
+    like: list[Setting]
+    means: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    chips: dict[str, _Chip]
 
 
 @lru_cache(maxsize=1024)
 def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | None) -> _Everywhere | None:
-    """A request on every known chip of a kind at once, since most quotes ask for many: settings, means and covariance
-    of log times, those of the request where it was seen last."""
+    """A request on every known chip of a kind at once, since most quotes ask for many; where it was seen comes last."""
     like: list[Setting] = []
+    chips: dict[str, _Chip] = {}
     for device in _known_devices().values():
         if device.kind != kind:
             continue
         place = Place(device, 1, float(min(cores, device.cores))) if kind == "cpu" else Place(device)
         batches = (1,) if kind == "cpu" else CARD_BATCHES
-        like += [setting for batch in batches if (setting := request.on(place, batch))]
+        found = [setting for batch in batches if (setting := request.on(place, batch))]
+        if found:
+            novelty = _projector().novelty(found[0])
+            places = list(range(len(like), len(like) + len(found)))
+            sizes = [setting.batch for setting in found]
+            chips[device.name] = _Chip(found[0], novelty, _projector().width(found[0], novelty), sizes, places)
+            like += found
     if not like:
         return None
     from threadpoolctl import threadpool_limits
@@ -205,7 +228,7 @@ def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | N
     # The matrices are small: threads would wait for one another longer than they compute.
     with threadpool_limits(1, user_api="blas"):
         mean, covariance = _projector().together([*like, elsewhere] if elsewhere else like)
-    return like, mean, covariance
+    return _Everywhere(like, mean, covariance, chips)
 
 
 def _known_devices() -> dict[str, Device]:
