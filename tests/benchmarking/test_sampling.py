@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploycost.benchmarking.meters import PackageMeter
 from deploycost.benchmarking.sampling import Meters, Sample, Sampler, sample_tree
+from deploycost.energy_counter import PackageCounter
 
 # Holds 64 MiB in a child of its own, and works.
 CODE = """
@@ -76,9 +76,10 @@ def test_a_server_is_watched_idle_where_a_counter_tells_energy(tmp_path: Path) -
     assert without.idle_watts() is None
     domain = tmp_path / "intel-rapl:0"
     domain.mkdir()
+    (domain / "name").write_text("package-0")
     (domain / "max_energy_range_uj").write_text("1000000000")
     (domain / "energy_uj").write_text("5000000")
-    with Sampler(os.getpid(), (), Meters(package=PackageMeter(tmp_path))) as sampler:
+    with Sampler(os.getpid(), (), Meters(package=PackageCounter(tmp_path))) as sampler:
         sampler.watch_idle()
         idle = sampler.idle_watts()
     # The counter stood still.
