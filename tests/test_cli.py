@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from deploycost.cli import main
+
 HEAVY = (
     "torch",
     "transformers",
