@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from cyclopts import App, CycloptsError
 
@@ -26,6 +28,9 @@ _COMMANDS = (
     ("serve", "Serve one variant over HTTP until Ctrl-C."),
     ("doctor", "Say what this machine can do, and what is missing."),
 )
+
+# Over in a moment: what they make lives until they end, and looking it through for garbage takes a tenth of their time.
+_SHORT = frozenset({"quote", "prices", "project", "methods", "artifacts"})
 
 app = App(
     name="deploycost",
@@ -57,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A user's mistake ends in one line on standard error, never in a traceback.
     """
     try:
-        code = app(arguments, exit_on_error=False, print_error=False)
+        with _garbage_kept(sys.argv[1:] if arguments is None else arguments):
+            code = app(arguments, exit_on_error=False, print_error=False)
     except DeploycostError as error:
         return _complain(str(error), error.exit_code)
     except CycloptsError as error:
@@ -72,6 +78,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _complain(f"{error.strerror}: {error.filename or 'writing results'}; earlier results are intact", 2)
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _garbage_kept(arguments: Sequence[str]) -> Iterator[None]:
+    """No cycles of objects are collected while a short command runs; all others run as ever."""
+    if not gc.isenabled() or not _SHORT.intersection(arguments[:1]):
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _complain(line: str, exit_code: int) -> int:

@@ -227,6 +227,8 @@ def _measure(stack: ExitStack, task: _Task, settings: ServerSettings, cores: Cor
     bench = Bench(subject.variant, slo, precision, generator, endpoint, task.seed, task.progress, task.notes.keep)
     # A service that was running has answered others before.
     first_answer_s = time_first_answer(endpoint, subject.texts[0]) if task.client.target is None else None
+    if sampler:
+        sampler.watch_idle()
     lone = bench.closed(users=1)
     users = SATURATING_USERS * settings.workers * settings.threads
     saturation_rps = bench.closed(users=users).achieved_rps
@@ -297,7 +299,9 @@ def _power(
     answers_per_s = fmean(result.achieved_rps for result in at_capacity)
     counted = sampler.watts(busy)
     if counted is not None:
-        return measured_power(*counted, answers_per_s)
+        idle = sampler.idle_watts()
+        # Of other counters than at work it would be no part of that.
+        return measured_power(*counted, answers_per_s, idle[0] if idle and idle[1] == counted[1] else None)
     ratio = sampler.cpu_ratio(busy, cores)
     return assumed_power(task.machine.cpu_model, cores * (1.0 if ratio is None else ratio), answers_per_s)
 

@@ -77,11 +77,15 @@ class TriedSettings(Record):
 
 
 class PowerUse(Record):
-    """Power and energy at the capacity, and by whom: a counter of the machine, or a stated assumption."""
+    """Power and energy at the capacity, and by whom: a counter of the machine, or a stated assumption.
+
+    `idle_watts` is what the same counter told before the first request; None where there is no counter.
+    """
 
     watts: Figure
     joules_per_request: Figure
     source: str
+    idle_watts: Figure | None = None
 
 
 class MemoryUse(Record):

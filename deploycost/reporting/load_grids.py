@@ -76,7 +76,8 @@ def facts(load: LoadRecord) -> tuple[str, ...]:
         told.append(f"GPU memory at peak: {bytes_text(load.gpu_memory_bytes.peak)}.")
     if load.power is not None:
         per_request = marked(load.power.joules_per_request)
-        told.append(f"Power {marked(load.power.watts)} W, {per_request} J a request ({load.power.source}).")
+        idle = f", {marked(load.power.idle_watts)} W idle" if load.power.idle_watts else ""
+        told.append(f"Power {marked(load.power.watts)} W{idle}, {per_request} J a request ({load.power.source}).")
     return tuple(told)
 
 
