@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,14 @@ from cyclopts import App, CycloptsError
 
 from deploycost import __version__
 from deploycost.errors import DeploycostError
+
+# Of disks, and of paths that a user gave.
+_TOLD_OF_FILES = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR,
+        errno.EISDIR, errno.ELOOP,
+    }
+)  # fmt: skip
 
 _COMMANDS = (
     ("run", "Everything: build, load-test, quote, recommend and report."),
@@ -58,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
     except DeploycostError as error:
         return _complain(str(error), error.exit_code)
     except CycloptsError as error:
@@ -65,13 +76,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted; finished stages are kept, the same command goes on from them", 130)
     except BrokenPipeError:
-        sys.stderr.close()
+        _let_go_of_output()
         return 0  # the reader of our output has seen enough, as in `deploycost prices list | head`
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in _TOLD_OF_FILES:
             raise
+        _let_go_of_output()
         return _complain(f"{error.strerror}: {error.filename or 'writing results'}; earlier results are intact", 2)
     return code if isinstance(code, int) else 0
+
+
+def _let_go_of_output() -> None:
+    """Keeps Python from writing what is left once more when it ends, which would fail again, with an exit code of 120.
+
+    See https://docs.python.org/3/library/signal.html#note-on-sigpipe.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(line: str, exit_code: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,10 @@ _FILE_LIKE = (*_SUFFIXES, ".json", ".tsv", ".txt")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 # What the hub's data sets put where a label is not published.
 _WITHHELD = -1
+# A name such as `007` is no number.
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
+# What else than commas a file may have between its columns, in words.
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +160,27 @@ def _read_split(path: Path, spec: DatasetSpec) -> FoundSplit:
     import pyarrow as pa
 
     try:
-        table = _read_table(path, spec.text_column)
+        table = _read_table(path, spec)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"cannot read {path} as {suffix[1:]}: {_one_line(error)}") from None
-    return _columns(table, path.name, spec)
+    split = _columns(table, path.name, spec)
+    return replace(split, labels=_typed_labels(split.labels)) if suffix == ".csv" and not split.unlabelled else split
 
 
-def _read_table(path: Path, text_column: str) -> pa.Table:
+def _typed_labels(cells: list[str]) -> list[Any]:
+    """The labels of a CSV file: numbers where all cells are written as numbers are, else names, as they are written.
+
+    None stands for a cell that says that nothing is known: among numbers whatever Arrow takes for it, among names `nan`.
+    """
+    from pyarrow import csv
+
+    absent = {*csv.ConvertOptions().null_values, ""}
+    if all(cell in absent or _NUMBER.fullmatch(cell) for cell in cells):
+        return [None if cell in absent else float(cell) if "." in cell else int(cell) for cell in cells]
+    return [None if cell.strip().lower() == "nan" else cell for cell in cells]
+
+
+def _read_table(path: Path, spec: DatasetSpec) -> pa.Table:
     if path.suffix.lower() == ".parquet":
         from pyarrow import parquet
 
@@ -180,7 +198,10 @@ def _read_table(path: Path, text_column: str) -> pa.Table:
         path,
         read_options=csv.ReadOptions(block_size=block_bytes),
         parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(column_types={text_column: pa.string()}),
+        # Left to itself the reader would make numbers and dates of names such as `true`, `007` and `2024-01-01`.
+        convert_options=csv.ConvertOptions(
+            column_types={spec.text_column: pa.string(), spec.label_column: pa.string()}
+        ),
     )
 
 
@@ -194,6 +215,8 @@ def _columns(table: pa.Table, place: str, spec: DatasetSpec) -> FoundSplit:
     ]
     if wrong:
         sentence = f"{place} has {' and '.join(wrong)}; columns found: {', '.join(found) or 'none'}"
+        other = [told for sign, told in _OTHER_SEPARATORS.items() if len(found) == 1 and sign in found[0]]
+        sentence += f"; they seem to be separated by {other[0]}: save the file with commas" if other else ""
         usual = spec.label_column == DatasetSpec().label_column
         if usual and found.count(spec.label_column) == 0 and found.count(spec.text_column) == 1:
             texts = table.column(spec.text_column).to_pylist()

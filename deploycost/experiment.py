@@ -37,7 +37,8 @@ EMBEDDED_DATASET = "demo"
 class Frozen(BaseModel):
     """A record that refuses unknown fields and cannot be changed once made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    # JSON has no infinity: it would reach the process that trains as a field that was not given.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 
 
 class DatasetSpec(Frozen):
@@ -134,7 +135,7 @@ class TrainingSpec(Frozen):
     max_tokens: int = Field(default=128, ge=8, description="longest sequence fed to the model, special tokens included")
     mixed_precision: bool = True
     gradient_checkpointing: bool = False
-    seed: int = 42
+    seed: int = Field(default=42, ge=0, lt=2**32, description="as large as all generators that are seeded take it")
     compile: bool = Field(default=False, description="torch.compile: pays on GPUs and in long runs")
     bits: Literal[4, 8] | None = Field(default=None, description="of a quantised base; None: the method's own")
     lora: LoraSpec = LoraSpec()

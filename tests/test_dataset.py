@@ -151,6 +151,21 @@ def test_label_values_become_ids_in_sorted_order(tmp_path: Path, labels: tuple[A
         assert names[label] == (given_ if isinstance(given_, str) else str(int(given_)))
 
 
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (("3", "10", "7"), ("3", "7", "10")),
+        (("0.0", "1.0"), ("0", "1")),
+        (("true", "false"), ("false", "true")),
+        (("007", "042"), ("007", "042")),
+        (("2024-01-01", "2024-01-02"), ("2024-01-01", "2024-01-02")),
+        (("1", "NA-2"), ("1", "NA-2")),
+    ],
+)
+def test_labels_in_csv_keep_their_names(tmp_path: Path, cells: tuple[str, ...], names: tuple[str, ...]) -> None:
+    assert _load(_write_csv(tmp_path / "x.csv", _rows(6 * len(cells), cells))).label_names == names
+
+
 # --- splits and samples ---
 
 
@@ -243,6 +258,15 @@ def test_unusable_rows(tmp_path: Path, texts: list[Any], labels: list[Any], expe
 def test_nan_labels_in_csv(tmp_path: Path) -> None:
     path = _write_csv(tmp_path / "x.csv", [("a", 0), ("b", "nan"), ("c", 1), ("d", ""), ("e", 0), ("f", 1)])
     assert "2 x missing label (rows 2, 4)" in _refusal(path)
+    names = _write_csv(tmp_path / "y.csv", [("a", "x"), ("b", "NaN"), ("c", "y"), ("d", ""), ("e", "x"), ("f", "y")])
+    assert "2 x missing label (rows 2, 4)" in _refusal(names)
+
+
+def test_another_separator_than_commas_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("text;label\na;0\nb;1\n", encoding="utf-8")
+    (tmp_path / "y.csv").write_text("text\tlabel\na\t0\nb\t1\n", encoding="utf-8")
+    assert "they seem to be separated by semicolons: save the file with commas" in _refusal(tmp_path / "x.csv")
+    assert "they seem to be separated by tabs" in _refusal(tmp_path / "y.csv")
 
 
 @pytest.mark.parametrize(
