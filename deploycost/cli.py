@@ -6,8 +6,9 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any, get_args
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CoercionError, CycloptsError, Parameter, convert
 
 from deploycost import __version__
 from deploycost.errors import DeploycostError
@@ -36,18 +37,35 @@ _COMMANDS = (
     ("doctor", "Say what this machine can do, and what is missing."),
 )
 
+
+def _convert(wanted: Any, tokens: Any) -> Any:  # noqa: ANN401 - any type of a flag, and cyclopts' tokens
+    """Cyclopts' own conversion of what was given, but that it rounds: no fraction is taken for a whole number.
+
+    Raises:
+        CoercionError: one was given for a whole number.
+    """
+    if wanted is int or int in get_args(wanted):
+        for token in tokens:
+            if "." in token.value:
+                raise CoercionError(token=token, target_type=int)
+    return convert(wanted, tokens)
+
+
+_EXACT = Parameter(converter=_convert)
+
 app = App(
     name="deploycost",
     help="Fine-tune a text classifier every way, serve it, load-test it, and quote what a prediction costs.\n\n"
     "Start with: deploycost run --model minilm --dataset demo",
     version=__version__,
     result_action="return_value",
+    default_parameter=_EXACT,
     suppress_keyboard_interrupt=False,  # told in `main`
 )
 for _name, _help in _COMMANDS:
     app.command(f"deploycost.commands.{_name}:{_name}", name=_name, help=_help)
 
-prices = App(name="prices", help="The price book: dated, sourced prices of cloud machines.")
+prices = App(name="prices", help="The price book: dated, sourced prices of cloud machines.", default_parameter=_EXACT)
 prices.command("deploycost.commands.prices:list_prices", name="list", help="List the prices of machines.")
 prices.command("deploycost.commands.prices:show_price", name="show", help="Everything known of one machine.")
 prices.command("deploycost.commands.prices:check_prices", name="check", help="How old prices are, and what is unknown.")

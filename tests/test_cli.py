@@ -66,6 +66,9 @@ def test_help_names_every_command() -> None:
         (["build", "--metod", "lora"], "--method"),
         (["build", "--method", "qlroa", "--model", "minilm"], "did you mean 'qlora'?"),
         (["build", "--epochs", "0"], "greater than or equal to 1"),
+        (["build", "--epochs", "1.5"], 'unable to convert "1.5" into int'),  # not rounded
+        (["calibrate", "--threads", "1", "--threads", "1.5"], 'unable to convert "1.5" into int'),
+        (["prices", "check", "--max-age-days", "0.5"], 'unable to convert "0.5" into int'),
         (["build", "--model", "minilm", "--dataset", "./missing.csv"], "missing.csv"),
         (["build", "--dataset", "demo", "--model", "./missing-model"], "missing folder"),
         (["build", "missing.yaml"], "cannot read experiment missing.yaml"),

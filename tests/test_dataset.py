@@ -288,6 +288,22 @@ def test_unreadable_files(tmp_path: Path, name: str, content: bytes, expected: s
     assert name in message
 
 
+def test_mistakes_of_spreadsheets(tmp_path: Path) -> None:
+    (tmp_path / "wide.csv").write_text("text,label\na,0\n", encoding="utf-16")
+    assert "is in UTF-16; save it in UTF-8" in _refusal(tmp_path / "wide.csv")
+    blanks = _write_csv(tmp_path / "blanks.csv", _rows(8, ("yes", "no", "yes ")))
+    assert "classes that differ in blanks around their names only: 'yes', 'yes '" in _refusal(blanks)
+    first_row = ("word " * 1000, *(f"c{at}" for at in range(20)))
+    message = _refusal(_write_csv(tmp_path / "headless.csv", [first_row], first_row))
+    assert "and 9 more" in message
+    assert len(message) < 400
+
+
+def test_a_link_to_nothing_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").symlink_to(tmp_path / "gone.csv")
+    assert "x.csv is a link to nothing" in _refusal(tmp_path / "x.csv")
+
+
 def test_column_type_is_inferred_from_the_whole_file(tmp_path: Path) -> None:
     rows = [(f"{at} " + "x" * 400, at % 2) for at in range(5000)] + [("a", "other"), ("b", "other")]
     path = _write_csv(tmp_path / "big.csv", rows)
