@@ -131,6 +131,7 @@ def site_finder(machines: Sequence[Machine]) -> SiteOf:
     owned = {machine.offer.instance_type: machine.owned for machine in machines if machine.owned}
 
     def site_of(offer: Offer) -> Site:
+        """Where one machine draws its power; what is not known of it is None."""
         own = owned.get(offer.instance_type) if offer.cloud == OWNED else None
         if own:
             return Site(own.watts_idle, own.watts_load, own.pue, None, own.source)

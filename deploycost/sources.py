@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from deploycost.dataset import Dataset
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import ArtifactName, Experiment, Frozen, make_experiment
 from deploycost.exporting.artifacts import ARTIFACTS, buildable
-from deploycost.pipeline import Material, export_is_done, finished, run_worker
+from deploycost.pipeline import Material, Say, export_is_done, finished, run_worker
 from deploycost.records import BroughtRecord
 from deploycost.task_dataset import load_texts
 from deploycost.units import MIB
@@ -24,8 +23,6 @@ _BRINGING_RULES = 1
 # Two bundles and their unfinished copies; a large encoder needs more.
 _SPACE_BYTES = 400 * MIB
 LOGITS_FILE = "trained_logits.safetensors"
-
-Say = Callable[[str], None]
 
 
 class BringJob(Frozen):

@@ -66,6 +66,7 @@ def _of_load_test(
     """A metric of the artifact that is best in it, of those of a cell that were load-tested."""
 
     def best(measured: CellMeasurement) -> LoadTested | None:
+        """The best figure of a cell's artifacts, or None where none was load-tested."""
         known = [
             (figure.value, figure, served.certified is True)
             for served in measured.served

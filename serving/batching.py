@@ -18,7 +18,7 @@ from typing import Final
 from serving.classifier import Classifier, company_of
 from serving.deadlines import Forecast, work_of
 from serving.errors import EngineError, Overloaded
-from serving.jobs import Failure, Item, Job, Observer, OnDone, Outcome, Report
+from serving.jobs import Batch, Failure, Item, Job, Observer, OnDone, Outcome, Report
 from serving.predictions import AnyPrediction
 
 logger = logging.getLogger(__name__)
@@ -155,20 +155,28 @@ class Batcher:
     # On the event loop, called by the thread.
 
     def _deliver(self, report: Report) -> None:
-        """Answer the jobs that a report ended."""
-        if report.texts:
-            assert self._loop is not None  # noqa: S101 - set before the thread is started
-            # Answers leave at the end of this turn of the event loop: what no client waits for is left to the next.
-            self._loop.call_soon(self._learn, report)
+        """Answer the jobs that a report ended; what no client waits for is left to the next turn of the event loop."""
         for job in report.jobs:
             if self._release(job):
                 job.on_done(job.failure or [job.outcomes[position] for position in range(len(job.texts))])
+        if report.batch:
+            assert self._loop is not None  # noqa: S101 - set before the thread is started
+            self._loop.call_soon(self._learn, report)
 
     def _learn(self, report: Report) -> None:
         """Take in what a batch took."""
-        self._forecast.learn(report.work, report.compute_s)
+        lengths = [len(item.encoded.token_ids) for item in report.batch]
+        batch = Batch(
+            texts=len(lengths),
+            tokens=sum(lengths),
+            padded_tokens=len(lengths) * max(lengths),
+            work=sum([work_of((item.job.texts[item.position],), self._max_tokens) for item in report.batch]),
+            compute_s=report.compute_s,
+            queue_s=[report.start_s - item.job.arrived_s for item in report.batch],
+        )
+        self._forecast.learn(batch.work, batch.compute_s)
         if self._observer is not None:
-            self._observer.batch_done(report)
+            self._observer.batch_done(batch)
 
     def _release(self, job: Job) -> bool:
         """Give a job's places in the queue back, once; whether this was the time."""
@@ -270,13 +278,7 @@ class Batcher:
             job.outcomes[item.position] = Outcome(prediction, row)
             if len(job.outcomes) == len(job.texts):
                 self._end(job, None)
-        lengths = [len(text.token_ids) for text in encoded]
-        report = self._report
-        report.texts = len(batch)
-        report.tokens = sum(lengths)
-        report.padded_tokens = len(batch) * max(lengths)
-        report.work = sum(work_of((item.job.texts[item.position],), self._max_tokens) for item in batch)
-        report.queue_s = [start_s - item.job.arrived_s for item in batch]
+        self._report.batch, self._report.start_s = batch, start_s
 
     def _fail(self, jobs: list[Job], error: Exception) -> None:
         """End `jobs`, and no others, with a failure."""
@@ -296,7 +298,7 @@ class Batcher:
     def _send_report(self) -> None:
         """Tell the event loop what was done, if anything."""
         report = self._report
-        if not (report.jobs or report.texts):
+        if not (report.jobs or report.batch):
             return
         self._report = Report()
         now_s = time.perf_counter()

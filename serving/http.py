@@ -149,9 +149,9 @@ class Endpoint:
         self._metrics.in_flight.inc()
 
         def told(answer: Answer) -> None:
+            reply(answer)  # first: the client waits for it, and for no count
             self._metrics.in_flight.dec()
             self._metrics.answered(route.operation.path, answer.status)
-            reply(answer)
 
         try:
             return route.handler(route, request, told)

@@ -52,25 +52,37 @@ class Item:
 
 @dataclass(slots=True)
 class Report:
-    """What the thread did since its last report: one batch, jobs that it ended, and what they cost.
+    """What the thread did since its last report: jobs that it ended, and the batch it computed, if any.
 
-    `tokens` are those of the texts, `padded_tokens` what was computed for them. `queue_s` is how long each text of the
-    batch had waited. `compute_s` is all the time of the thread since its last report, tokenising and what others took
-    of its core included, waiting for texts not; `work` is what it did in it.
+    It was begun at `start_s`. `compute_s` is all the time of the thread since its last report, tokenising and what
+    others took of its core included, waiting for texts not.
     """
 
     jobs: list[Job] = field(default_factory=list)
-    texts: int = 0
-    tokens: int = 0
-    padded_tokens: int = 0
-    work: int = 0
+    batch: list[Item] = field(default_factory=list)
+    start_s: float = 0.0
     compute_s: float = 0.0
-    queue_s: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one batch was, and what it took.
+
+    `tokens` are those of the texts, `padded_tokens` what was computed for them; `work` is as in `serving.deadlines`.
+    `queue_s` is how long each text had waited, `compute_s` as in `Report`.
+    """
+
+    texts: int
+    tokens: int
+    padded_tokens: int
+    work: int
+    compute_s: float
+    queue_s: list[float]
 
 
 class Observer(Protocol):
     """Who wants to know of batches; called on the event loop."""
 
-    def batch_done(self, report: Report) -> None:
+    def batch_done(self, batch: Batch) -> None:
         """A batch was computed."""
         ...

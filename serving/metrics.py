@@ -17,7 +17,7 @@ from prometheus_client import (
     multiprocess,
 )
 
-from serving.jobs import Report
+from serving.jobs import Batch
 
 MULTIPROCESS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST.encode()
@@ -77,14 +77,14 @@ class Metrics:
         """Count a request that got no prediction through no fault of its own."""
         self._refusals.labels(reason).inc()
 
-    def batch_done(self, report: Report) -> None:
+    def batch_done(self, batch: Batch) -> None:
         """Take in what the engine's thread did."""
-        self._compute.observe(report.compute_s)
-        self._batch.observe(report.texts)
-        self._tokens.inc(report.tokens)
-        if report.padded_tokens > report.tokens:
-            self._padding.inc(report.padded_tokens - report.tokens)
-        for waited_s in report.queue_s:
+        self._compute.observe(batch.compute_s)
+        self._batch.observe(batch.texts)
+        self._tokens.inc(batch.tokens)
+        if batch.padded_tokens > batch.tokens:
+            self._padding.inc(batch.padded_tokens - batch.tokens)
+        for waited_s in batch.queue_s:
             self._queue.observe(waited_s)
 
     def text(self) -> bytes:

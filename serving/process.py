@@ -23,12 +23,16 @@ class StopSignal:
     """What SIGTERM and SIGINT do: leave at once while loading, drain when serving, leave at once when told again."""
 
     def __init__(self) -> None:
+        self._loading = True
         self._drain: Callable[[], object] | None = None
         signal.signal(signal.SIGTERM, self)
         signal.signal(signal.SIGINT, self)
 
     def __call__(self, _: int, __: FrameType | None) -> None:
         """A signal has come."""
+        if self._loading:
+            # Nothing is lost yet, and an exception in the middle of an import would come out as a fault of that import.
+            os._exit(0)
         if self._drain is None:
             sys.exit(0)
         drain, self._drain = self._drain, None
@@ -36,7 +40,7 @@ class StopSignal:
 
     def drains_with(self, drain: Callable[[], object]) -> None:
         """From now on the first signal calls `drain`, and the next one exits."""
-        self._drain = drain
+        self._loading, self._drain = False, drain
 
 
 def run(

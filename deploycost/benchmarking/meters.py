@@ -7,41 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
+from deploycost.energy_counter import POWERCAP, GpuCounter, PackageCounter
 from deploycost.records import Figure, PowerUse
 
-POWERCAP = Path("/sys/class/powercap")
-_MICROJOULES_PER_JOULE, _MILLIJOULES_PER_JOULE = 1_000_000, 1_000
-RAPL, NVML = "RAPL, processor packages", "NVML, the whole GPU"
 # Thermal design power over physical cores of processors that clouds rent out: 240 W / 24, 300 / 32, 350 / 48, 350 / 44,
 # 280 / 48, 280 / 48, 360 / 96; makers' data sheets and Karpenter's instance labels, read in July 2026.
 WATTS_PER_CORE = {
     "8275CL": 10.0, "8375C": 9.4, "8488C": 7.3, "8481C": 8.0, "7R32": 5.8, "7R13": 5.8, "9R14": 3.8,
 }  # fmt: skip
-
-
-class PackageMeter:
-    """Energy of the processor packages by RAPL, from its construction on; its counters start anew when full."""
-
-    source = RAPL
-
-    def __init__(self, folder: Path = POWERCAP) -> None:
-        # Domains inside a package, such as its memory, have names with a second colon.
-        self._domains = [path for path in sorted(folder.glob("intel-rapl:*")) if path.name.count(":") == 1]
-        self._ranges = [int((path / "max_energy_range_uj").read_text(encoding="ascii")) for path in self._domains]
-        self._last = self._readings()
-        self._spent = 0
-
-    def joules(self) -> float:
-        """Energy so far; right as long as it is asked before a counter fills up twice (minutes)."""
-        readings = self._readings()
-        self._spent += sum(
-            (now - before) % full for now, before, full in zip(readings, self._last, self._ranges, strict=True)
-        )
-        self._last = readings
-        return self._spent / _MICROJOULES_PER_JOULE
-
-    def _readings(self) -> list[int]:
-        return [int((path / "energy_uj").read_text(encoding="ascii")) for path in self._domains]
 
 
 class GpuMeter:
@@ -50,8 +23,6 @@ class GpuMeter:
     Raises:
         pynvml.NVMLError: there is no driver or no GPU, or it counts no energy.
     """
-
-    source = NVML
 
     def __init__(self) -> None:
         import pynvml
@@ -63,12 +34,11 @@ class GpuMeter:
         self._gpu = (
             pynvml.nvmlDeviceGetHandleByIndex(int(place)) if by_number else pynvml.nvmlDeviceGetHandleByUUID(place)
         )
-        self._start = pynvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu)
+        self._energy = GpuCounter(self._gpu)
 
     def joules(self) -> float:
         """Energy since this was made."""
-        now = self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu)
-        return (now - self._start) / _MILLIJOULES_PER_JOULE
+        return self._energy.joules()
 
     def memory_bytes(self, pids: Iterable[int]) -> int:
         """What the processes hold on the GPU."""
@@ -89,11 +59,10 @@ def gpu_meter() -> GpuMeter | None:
         return None
 
 
-def package_meter(folder: Path = POWERCAP) -> PackageMeter | None:
+def package_meter(folder: Path = POWERCAP) -> PackageCounter | None:
     """The packages' meter, or None where the system has none or shows it to the administrator only."""
     try:
-        meter = PackageMeter(folder)
-        return meter if meter.joules() >= 0 and any(folder.glob("intel-rapl:*")) else None
+        return PackageCounter(folder)
     except (OSError, ValueError):
         return None
 

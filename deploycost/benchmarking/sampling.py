@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 
 from deploycost.benchmarking.cores import on_cores
-from deploycost.benchmarking.meters import NVML, RAPL, GpuMeter, PackageMeter
+from deploycost.benchmarking.meters import GpuMeter
+from deploycost.energy_counter import NVML, RAPL, PackageCounter
 from deploycost.records import MemoryUse
 
 INTERVAL_S = 0.5
@@ -38,7 +39,7 @@ class Sample:
 class Meters:
     """The counters of the machine that there are."""
 
-    package: PackageMeter | None = None
+    package: PackageCounter | None = None
     gpu: GpuMeter | None = None
 
 

@@ -96,6 +96,7 @@ class ServiceRow:
         bill_at = cache(lambda span, full: self._bill(work, span, shared=full))
 
         def rising(price: Callable[[MeteredBill], Fraction]) -> Figure:
+            """A price that rises with the duration, at it and at the ends of its interval."""
             ends = (
                 None if span is None else float(price(bill_at(span, full)))
                 for span, full in ((duration.value, False), (duration.low, shared), (duration.high, False))

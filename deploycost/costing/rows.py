@@ -76,16 +76,8 @@ class MachineRow:
         fits_memory, memory_reason = memory_fit(self.capacity, offer)
         p95_ms = Figure(value=planned_p95_ms(load, self.policy), basis=rate.basis)
         parts = self._parts(fleet, requests) if fleet else ()
-        return Quote(
-            variant=self.variant.name,
-            kind="owned" if self.machine.owned else "machine",
-            cloud=offer.cloud,
-            region=offer.region,
-            instance_type=offer.instance_type,
-            purchase_option=self.machine.bought,
+        return self._row(
             usd_per_hour=_mean_price(parts) if self.machine.base and parts else self._usd_per_hour(offer),
-            capacity_rps=rate,
-            capacity_reason=self.capacity.reason,
             measured_capacity_rps=load.capacity_rps if load else Figure(value=None),
             certified=load is not None and load.certificate.certified,
             replicas=max(schedule.by_hour) if schedule else None,
@@ -108,9 +100,20 @@ class MachineRow:
             energy_kwh_per_million=energy.kwh_per_million,
             grams_co2e_per_million=energy.grams_co2e_per_million,
             energy_reason=energy.reason,
-            price_source=offer.source,
-            price_date=offer.as_of.isoformat(),
         )
+
+    def _row(self, **known: object) -> Quote:
+        """What is known of the row, with whose it is and where its price is from."""
+        offer = self.machine.offer
+        return Quote.model_validate(
+            {
+                "variant": self.variant.name, "kind": "owned" if self.machine.owned else "machine",
+                "cloud": offer.cloud, "region": offer.region, "instance_type": offer.instance_type,
+                "purchase_option": self.machine.bought,
+                "capacity_rps": self.capacity.capacity_rps, "capacity_reason": self.capacity.reason,
+                "price_source": offer.source, "price_date": offer.as_of.isoformat(),
+            } | known
+        )  # fmt: skip
 
     def _floor(self, rps: float) -> Fraction:
         """At saturation: 1e6 x USD/h / (3600 x capacity), and what each request costs beside."""

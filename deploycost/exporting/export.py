@@ -64,6 +64,24 @@ class TrainedModel:
     trimming: Trimming | None = None
 
 
+@dataclass(frozen=True)
+class Sealed:
+    """A bundle that was written: what merging and writing took, and the texts that a quantiser watched, if any."""
+
+    bundle: Bundle
+    export_s: float
+    calibration: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a bundle answers to the test split, how far that is from the trained model's answers, and what it costs."""
+
+    logits: NDArray[np.float32]
+    parity: Parity
+    accuracy_drop: AccuracyDrop | None
+
+
 def open_trained(
     tuning: TuningRecord,
     adapter_folder: Path,
@@ -144,33 +162,44 @@ def export(
     Raises:
         NoAnswer: the bundle cannot be served, or strays from the trained model beyond its limits; with the figures.
     """
-    artifact, wanted = ARTIFACTS[name], wanted or ExportSpec()
-    variant = f"{trained.tuning.slug}.{name}"
     began_ns = perf_counter_ns()
-    source = source_of(trained, artifact, wanted, max_accuracy_drop)
+    source = source_of(trained, ARTIFACTS[name], wanted or ExportSpec(), max_accuracy_drop)
     bundle = write_bundle(trained, name, source, folder)
     export_s = trained.merge_s + (perf_counter_ns() - began_ns) / NS_PER_S
-    served, parity, drop = _judge(trained, artifact, bundle, max_accuracy_drop)
+    sealed = Sealed(bundle, export_s, source.calibration.description if source.calibration is not None else "")
+    judgement = _judge(trained, ARTIFACTS[name], bundle, max_accuracy_drop)
+    return _record(trained, name, fingerprint, sealed, judgement, share_files(bundle, neighbours))
+
+
+def _record(
+    trained: TrainedModel,
+    name: ArtifactName,
+    fingerprint: str,
+    sealed: Sealed,
+    judgement: Judgement,
+    shared_bytes: int,
+) -> ExportRecord:
+    served = judgement.logits
     return ExportRecord(
         fingerprint=fingerprint,
-        variant=variant,
+        variant=f"{trained.tuning.slug}.{name}",
         method=trained.tuning.method,
         artifact=name,
-        engine=artifact.engine,
-        precision=artifact.precision,
+        engine=ARTIFACTS[name].engine,
+        precision=ARTIFACTS[name].precision,
         scores=score_task(trained.tuning.task, trained.test.labels, served),
-        parity=parity,
-        size_bytes=bundle.size_bytes,
-        export_s=export_s,
-        bundle_digest=bundle.digest,
+        parity=judgement.parity,
+        size_bytes=sealed.bundle.size_bytes,
+        export_s=sealed.export_s,
+        bundle_digest=sealed.bundle.digest,
         mean_tokens=trained.tuning.mean_tokens,
         machine=machine_facts(),
         finished_at=now(),
         calibration_error=_calibration_error(trained, served),
         trained_calibration_error=_calibration_error(trained, trained.logits),
-        accuracy_drop=drop,
-        calibration=source.calibration.description if source.calibration is not None else "",
-        shared_bytes=share_files(bundle, neighbours),
+        accuracy_drop=judgement.accuracy_drop,
+        calibration=sealed.calibration,
+        shared_bytes=shared_bytes,
         vocabulary=None
         if trained.trimming is None
         else trained.trimming.record(_one_label_each(trained), trained.logits, served),
@@ -217,10 +246,8 @@ def source_of(trained: TrainedModel, artifact: Artifact, wanted: ExportSpec, max
     )
 
 
-def _judge(
-    trained: TrainedModel, artifact: Artifact, bundle: Bundle, max_accuracy_drop: float
-) -> tuple[NDArray[np.float32], Parity, AccuracyDrop | None]:
-    """What the bundle answers to the test split, how far that is from the trained model's answers, and what it costs.
+def _judge(trained: TrainedModel, artifact: Artifact, bundle: Bundle, max_accuracy_drop: float) -> Judgement:
+    """Judges a bundle on the test split through the code that serves it.
 
     Raises:
         NoAnswer: it cannot be served, strays beyond its limits, or surely gives up more accuracy than it may.
@@ -245,7 +272,7 @@ def _judge(
     drop = accuracy_drop(labels, trained.logits, served, max_accuracy_drop) if labels is not None else None
     if drop is not None and drop.refused:
         raise NoAnswer(f"refused {variant}: {_dropped(drop)}; the trained model is kept")
-    return served, parity, drop
+    return Judgement(served, parity, drop)
 
 
 def write_bundle(trained: TrainedModel, name: ArtifactName, source: Source, folder: Path) -> Bundle:

@@ -41,6 +41,7 @@ Writer = Callable[[Source, Path], None]
 
 def _torch(precision: TorchPrecision) -> Writer:
     def write(source: Source, path: Path) -> None:
+        """Writes the network; `NoAnswer` where there is only a graph."""
         if source.network is None:
             raise NoAnswer(
                 f"torch-{precision} is written from the network itself, and this model was brought as a graph; "

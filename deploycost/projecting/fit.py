@@ -182,6 +182,7 @@ def search(evidence: Evidence, start: Parameters = _START, steps: int = 40) -> P
     groups = groups_of(evidence.settings)
 
     def score(vector: Array) -> float:
+        """How surprising the rows left out are, the lower the better; parameters that are not sound score worst."""
         model = Utilisation(_unpacked(vector), evidence.settings, evidence.log_seconds)
         total = 1e-3 * float(np.sum((vector - first) ** 2))
         try:

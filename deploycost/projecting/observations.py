@@ -86,9 +86,11 @@ class _Cells:
         self.mistakes: list[str] = []
 
     def text(self, column: str) -> str:
+        """A cell as it stands, empty where the column is not there."""
         return self._cells.get(column, "")
 
     def read(self, column: str, reader: Callable[[str], _Read]) -> _Read | None:
+        """What `reader` makes of a cell, or None, with the mistake noted."""
         try:
             return reader(self.text(column))
         except UserError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import exp, hypot, log
@@ -117,7 +117,7 @@ class Projector:
         )
 
 
-def _distance_to(setting: Setting):  # noqa: ANN202 - a key for sorting
+def _distance_to(setting: Setting) -> Callable[[Setting], float]:
     own = log(ideal_seconds(setting))
 
     def distance(other: Setting) -> float:

@@ -148,6 +148,7 @@ def shape_of_config(content: dict[str, Any], name: str) -> Shape:
     normalised = NormalizedConfigManager.get_normalized_config_class(model_type)(SimpleNamespace(**content))
 
     def measure(*names: str) -> int:
+        """The first of the names that the configuration gives a whole positive number for."""
         for each in names:
             value = content.get(each)
             if value is None:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import pynvml
 import torch
 
+from deploycost.energy_counter import NVML, POWERCAP, RAPL, EnergyCounter, GpuCounter, PackageCounter
 from deploycost.units import MIB
 
 INTERVAL_S = 0.2
@@ -32,8 +33,6 @@ NO_COUNTER = "no counter"
 _ROLLUP = Path("/proc/self/smaps_rollup")
 # A 5 written here resets the mark: proc(5).
 _MARKS = Path("/proc/self/clear_refs")
-_POWERCAP = Path("/sys/class/powercap")
-_MICROJOULES_PER_JOULE, _MILLIJOULES_PER_JOULE = 1_000_000, 1_000
 
 
 def resident_memory_bytes() -> int:
@@ -78,54 +77,17 @@ def proportional_memory_bytes() -> int | None:
     return next(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
 
 
-class EnergyMeter(Protocol):
-    """A counter of energy that only rises."""
+class Spending:
+    """What a counter of energy counts from one look to the next."""
 
-    @property
-    def source(self) -> str:
-        """What is counted, and by whom."""
-        ...
+    def __init__(self, counter: EnergyCounter) -> None:
+        self._counter, self._last = counter, counter.joules()
 
     def spent_joules(self) -> float:
-        """Energy since the last call; since it was made at the first."""
-        ...
-
-
-class GpuEnergy:
-    """Energy of the whole GPU since its driver was loaded, as NVML counts it."""
-
-    source = "NVML, the whole GPU"
-
-    def __init__(self, gpu: GpuDriver) -> None:
-        self._gpu = gpu
-        self._last = gpu.energy_millijoules()
-
-    def spent_joules(self) -> float:
-        """Energy since the last call."""
-        reading = self._gpu.energy_millijoules()
+        """Energy since the last call; since this was made at the first."""
+        reading = self._counter.joules()
         spent, self._last = reading - self._last, reading
-        return spent / _MILLIJOULES_PER_JOULE
-
-
-class PackageEnergy:
-    """Energy of the processor packages, as RAPL counts it; its counters start anew when they are full."""
-
-    source = "RAPL, processor packages"
-
-    def __init__(self, domains: list[Path]) -> None:
-        self._domains = domains
-        self._ranges = [int((domain / "max_energy_range_uj").read_text()) for domain in domains]
-        self._last = self._readings()
-
-    def spent_joules(self) -> float:
-        """Energy since the last call, right as long as no counter filled up twice in between (minutes)."""
-        readings = self._readings()
-        spent = sum((now - before) % full for now, before, full in zip(readings, self._last, self._ranges, strict=True))
-        self._last = readings
-        return spent / _MICROJOULES_PER_JOULE
-
-    def _readings(self) -> list[int]:
-        return [int((domain / "energy_uj").read_text()) for domain in self._domains]
+        return spent
 
 
 def gpu_uuid() -> str | None:
@@ -162,41 +124,28 @@ class GpuDriver:
         used = process.usedGpuMemory if process is not None else None
         return int(used) if used is not None else None
 
-    def energy_millijoules(self) -> int:
-        """Energy since the driver was loaded.
+    def energy(self) -> GpuCounter:
+        """Its counter of energy, which begins now.
 
         Raises:
             pynvml.NVMLError: the GPU has no such counter.
         """
-        return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+        return GpuCounter(self._handle)
 
 
-def find_energy_meter(gpu: GpuDriver | None, powercap: Path = _POWERCAP) -> tuple[EnergyMeter | None, str]:
+def find_energy_meter(gpu: GpuDriver | None, powercap: Path = POWERCAP) -> tuple[Spending | None, str]:
     """The energy counter of what trains, and its source; without one, None and why."""
     if gpu is not None:
         try:
-            meter = GpuEnergy(gpu)
+            return Spending(gpu.energy()), NVML
         except pynvml.NVMLError:
             return None, f"{NO_COUNTER} (the GPU has none)"
-        return meter, meter.source
-    domains = sorted(path for path in powercap.glob("intel-rapl:*") if _is_package(path))
-    if not domains:
-        return None, NO_COUNTER
     try:
-        packages = PackageEnergy(domains)
+        return Spending(PackageCounter(powercap)), RAPL
     except PermissionError:
         return None, f"{NO_COUNTER} that this user may read ({powercap}/intel-rapl:*/energy_uj)"
     except (OSError, ValueError):
         return None, NO_COUNTER
-    return packages, packages.source
-
-
-def _is_package(domain: Path) -> bool:
-    """Whether a domain is a processor package: others are parts of one, or `psys`, which contains them all."""
-    try:
-        return (domain / "name").read_text(encoding="ascii").startswith("package")
-    except (OSError, ValueError):
-        return False
 
 
 def _driver() -> GpuDriver | None:

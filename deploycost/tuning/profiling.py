@@ -130,6 +130,7 @@ def _stepper(
     trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
 
     def step(batch: Batch) -> None:
+        """Forward, backward and update on one batch."""
         with (
             record_function(RANGES["forward"]),
             torch.autocast(device_type, dtype=precision, enabled=precision is not None),

@@ -108,6 +108,7 @@ class _Refresh:
         self._machines = read_machines()
 
     def aws(self, regions: Sequence[str]) -> Iterator[Refreshed]:
+        """What came of each region's prices, and of its spot prices where there are credentials."""
         known = Known.of(self._before, "aws")
         base_url = self._services.base_url or aws.BASE_URL
         try:
@@ -136,6 +137,7 @@ class _Refresh:
                 )
 
     def azure(self, regions: Sequence[str]) -> Iterator[Refreshed]:
+        """What came of each region's prices."""
         known = Known.of(self._before, "azure")
         base_url = self._services.base_url or azure.BASE_URL
         for region in regions:
@@ -146,6 +148,7 @@ class _Refresh:
             )
 
     def gcp(self, regions: Sequence[str]) -> Iterator[Refreshed]:
+        """What came of each region's prices, which are put together of those of parts."""
         known = Known.of(self._before, "gcp")
         base_url = self._services.base_url or gcp.BASE_URL
         try:

@@ -1,12 +1,12 @@
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 
 import pytest
 
-from deploycost.costing.quote import OS_RESERVE_BYTES, Alternatives, CapacityOn, Question, Site, hired, quote
+from deploycost.costing.quote import OS_RESERVE_BYTES, CapacityOn
 from deploycost.records import (
     Certificate,
     Check,
@@ -19,30 +19,19 @@ from deploycost.records import (
     Variant,
 )
 from deploycost.units import GIB
-from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
+from deploycost.verdicts import Capacity, QuoteSheet, Traffic
 from pricing.book import Offer
 
+Price = Callable[..., QuoteSheet]
 MakeVariant = Callable[..., Variant]
 MakeLoad = Callable[..., LoadRecord]
 MakeOffer = Callable[..., Offer]
 
 
-def price(
-    variants: Sequence[Variant],
-    offers: Sequence[Offer],
-    capacity_on: CapacityOn,
-    traffic: Traffic,
-    policy: Policy,
-    slo_p95_ms: float,
-) -> QuoteSheet:
-    question = Question(traffic, policy, slo_p95_ms)
-    return quote(variants, Alternatives(hired(offers)), capacity_on, lambda _: Site(), question)
-
-
 @pytest.fixture
-def ask(traffic: Traffic, measured_capacity: CapacityOn) -> Callable[..., QuoteSheet]:
+def ask(price: Price, traffic: Traffic, measured_capacity: CapacityOn) -> Callable[..., QuoteSheet]:
     def ask(variants: list[Variant], offers: list[Offer], slo_p95_ms: float = 100.0) -> QuoteSheet:
-        return price(variants, offers, measured_capacity, traffic, Policy(), slo_p95_ms)
+        return price(variants, offers, measured_capacity, traffic, slo_p95_ms)
 
     return ask
 
@@ -144,17 +133,17 @@ def test_cheapest_first_and_unknown_last(
 
 
 def test_equal_bills_are_ordered_by_room_to_grow(
-    make_variant: MakeVariant, make_load: MakeLoad, make_offer: MakeOffer, measured_capacity: CapacityOn
+    price: Price, make_variant: MakeVariant, make_load: MakeLoad, make_offer: MakeOffer, measured_capacity: CapacityOn
 ) -> None:
     little = Traffic(requests_per_month=1000)
     variants = [make_variant("a.onnx-fp32", load=make_load(50.0)), make_variant("b.onnx-int8", load=make_load(100.0))]
-    first, second = price(variants, [make_offer()], measured_capacity, little, Policy(), 100.0).quotes
+    first, second = price(variants, [make_offer()], measured_capacity, little).quotes
     assert first.monthly_usd.value == second.monthly_usd.value == 146.0
     assert first.variant == "b.onnx-int8"
 
 
 def test_memory_counts_every_server_and_the_system(
-    make_variant: MakeVariant, make_load: MakeLoad, make_offer: MakeOffer, traffic: Traffic
+    price: Price, make_variant: MakeVariant, make_load: MakeLoad, make_offer: MakeOffer, traffic: Traffic
 ) -> None:
     variant = make_variant(load=make_load(memory_bytes=MemoryUse(idle=1, at_capacity=1, peak=GIB // 2)))
 
@@ -164,7 +153,7 @@ def test_memory_counts_every_server_and_the_system(
     exact, short = Decimal(2), Decimal("1.9")
     assert 3 * GIB // 2 + OS_RESERVE_BYTES == 2 * GIB
     offers = [make_offer(memory_gib=exact, instance_type="fits"), make_offer(memory_gib=short, instance_type="tight")]
-    rows = {row.instance_type: row for row in price([variant], offers, three_copies, traffic, Policy(), 100).quotes}
+    rows = {row.instance_type: row for row in price([variant], offers, three_copies, traffic).quotes}
     assert rows["fits"].fits_memory is True
     assert rows["tight"].fits_memory is False
     assert (
@@ -203,13 +192,13 @@ def test_warnings_say_what_to_doubt(
 
 
 def test_an_assumed_capacity_makes_assumed_prices(
-    make_variant: MakeVariant, make_offer: MakeOffer, traffic: Traffic
+    price: Price, make_variant: MakeVariant, make_offer: MakeOffer, traffic: Traffic
 ) -> None:
     def assumed(variant: Variant, offer: Offer) -> Capacity:
         figure = Figure(value=50.0, low=20.0, high=80.0, basis="assumed")
         return Capacity(capacity_rps=figure, reason="scaled", load=variant.load, server_copies=1)
 
-    sheet = price([make_variant()], [make_offer()], assumed, traffic, Policy(), 100.0)
+    sheet = price([make_variant()], [make_offer()], assumed, traffic)
     (row,) = sheet.quotes
     assert {row.usd_per_million.per_correct.basis, row.monthly_usd.basis, row.p95_ms.basis} == {"assumed"}
     assert row.accuracy.basis == "measured"

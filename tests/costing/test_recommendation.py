@@ -1,36 +1,27 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
 
-from deploycost.costing.quote import Alternatives, CapacityOn, Question, Site, hired, quote
+from deploycost.costing.quote import CapacityOn
 from deploycost.costing.recommendation import Limits, recommend
 from deploycost.errors import NoAnswer
 from deploycost.records import Certificate, Figure, LoadRecord, Variant
-from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
+from deploycost.verdicts import Capacity, QuoteSheet, Traffic
 from pricing.book import Offer
 
+Price = Callable[..., QuoteSheet]
 MakeVariant = Callable[..., Variant]
 MakeLoad = Callable[..., LoadRecord]
 MakeOffer = Callable[..., Offer]
 
 
-def price(
-    variants: Sequence[Variant],
-    offers: Sequence[Offer],
-    capacity_on: CapacityOn,
-    traffic: Traffic,
-    policy: Policy,
-    slo_p95_ms: float,
-) -> QuoteSheet:
-    question = Question(traffic, policy, slo_p95_ms)
-    return quote(variants, Alternatives(hired(offers)), capacity_on, lambda _: Site(), question)
-
-
 @pytest.fixture
-def ask(traffic: Traffic, measured_capacity: CapacityOn, make_offer: MakeOffer) -> Callable[..., QuoteSheet]:
+def ask(
+    price: Price, traffic: Traffic, measured_capacity: CapacityOn, make_offer: MakeOffer
+) -> Callable[..., QuoteSheet]:
     def ask(*variants: Variant, offers: list[Offer] | None = None, slo_p95_ms: float = 100.0) -> QuoteSheet:
-        return price(variants, offers or [make_offer()], measured_capacity, traffic, Policy(), slo_p95_ms)
+        return price(variants, offers or [make_offer()], measured_capacity, traffic, slo_p95_ms)
 
     return ask
 
@@ -65,7 +56,7 @@ def test_overlapping_intervals_are_said(
 
 
 def test_on_one_machine_what_was_measured_decides(
-    make_variant: MakeVariant, make_load: MakeLoad, make_offer: MakeOffer, traffic: Traffic
+    price: Price, make_variant: MakeVariant, make_load: MakeLoad, make_offer: MakeOffer, traffic: Traffic
 ) -> None:
     """The assumption that scales both is one and the same, so its width says nothing about their order."""
 
@@ -79,22 +70,22 @@ def test_on_one_machine_what_was_measured_decides(
         make_variant("full.onnx-int8", load=make_load(100.0, 95.0, 105.0)),
         make_variant("full.onnx-fp32", load=make_load(50.0, 48.0, 52.0)),
     ]
-    answer = recommend(price(variants, [make_offer()], wide, traffic, Policy(), 100.0))
+    answer = recommend(price(variants, [make_offer()], wide, traffic))
     assert answer.distinguishable is True
     assert "Its capacity there is assumed, not measured." in answer.reason
     machines = [make_offer(), make_offer(instance_type="y.large", usd_per_hour=Decimal("0.11"))]
-    assert recommend(price(variants[:1], machines, wide, traffic, Policy(), 100.0)).distinguishable is False
+    assert recommend(price(variants[:1], machines, wide, traffic)).distinguishable is False
 
 
 def test_equal_bills_are_not_told_apart(
-    make_variant: MakeVariant, make_load: MakeLoad, make_offer: MakeOffer, measured_capacity: CapacityOn
+    price: Price, make_variant: MakeVariant, make_load: MakeLoad, make_offer: MakeOffer, measured_capacity: CapacityOn
 ) -> None:
     variants = [
         make_variant("full.onnx-int8", load=make_load(100.0, 95.0, 105.0)),
         make_variant("full.onnx-fp32", load=make_load(50.0, 48.0, 52.0)),
     ]
     little = Traffic(requests_per_month=1000)
-    answer = recommend(price(variants, [make_offer()], measured_capacity, little, Policy(), 100.0))
+    answer = recommend(price(variants, [make_offer()], measured_capacity, little))
     assert answer.quote.variant == "full.onnx-int8"
     assert answer.distinguishable is False
     assert "full.onnx-fp32 on aws x.large (us-east-1, on-demand) costs the same in whole machines" in answer.reason

@@ -1,11 +1,11 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploycost.costing.quote import Alternatives, CapacityOn, Question, Site, hired, quote
+from deploycost.costing.quote import CapacityOn
 from deploycost.costing.returns import (
     ApiRequest,
     Terms,
@@ -18,24 +18,13 @@ from deploycost.costing.returns import (
 )
 from deploycost.errors import UserError
 from deploycost.records import Figure, LoadRecord, Variant
-from deploycost.verdicts import NOT_REACHED, Policy, QuoteSheet, Traffic
+from deploycost.verdicts import NOT_REACHED, QuoteSheet, Traffic
 from pricing.book import Offer
 from pricing.llm import find_llm_api
 
+Price = Callable[..., QuoteSheet]
 MakeVariant = Callable[..., Variant]
 MakeLoad = Callable[..., LoadRecord]
-
-
-def price(
-    variants: Sequence[Variant],
-    offers: Sequence[Offer],
-    capacity_on: CapacityOn,
-    traffic: Traffic,
-    policy: Policy,
-    slo_p95_ms: float,
-) -> QuoteSheet:
-    question = Question(traffic, policy, slo_p95_ms)
-    return quote(variants, Alternatives(hired(offers)), capacity_on, lambda _: Site(), question)
 
 
 # One per cent a month, compounded
@@ -45,6 +34,7 @@ COST = Figure(value=100.0, basis="assumed")
 
 @pytest.fixture(scope="module")
 def sheet(
+    price: Price,
     make_variant: MakeVariant,
     make_load: MakeLoad,
     make_offer: Callable[..., Offer],
@@ -57,7 +47,7 @@ def sheet(
         make_variant("full.onnx-fp32", load=make_load(50.0, 45.0, 55.0)),
         make_variant("lora.onnx-int8", load=None),
     ]
-    return price(variants, [make_offer()], measured_capacity, traffic, Policy(), 100.0)
+    return price(variants, [make_offer()], measured_capacity, traffic)
 
 
 def test_one_off_by_hand(make_variant: MakeVariant) -> None:

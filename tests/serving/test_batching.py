@@ -8,7 +8,7 @@ import pytest
 
 from serving.batching import Batcher
 from serving.errors import EngineError, Overloaded
-from serving.jobs import Report
+from serving.jobs import Batch
 
 
 @asynccontextmanager
@@ -92,11 +92,11 @@ def test_the_young_of_other_requests_do_not_overtake(braked: Any, together: bool
 
 def test_waiting_for_company_is_not_taken_for_work(braked: Any) -> None:
     classifier, engine = braked
-    reports: list[Report] = []
+    done: list[Batch] = []
 
     class Notes:
-        def batch_done(self, report: Report) -> None:
-            reports.append(report)
+        def batch_done(self, batch: Batch) -> None:
+            done.append(batch)
 
     async def scenario() -> None:
         batcher = Batcher(classifier, max_batch=8, max_queue=8, window_s=0.5, observer=Notes())
@@ -111,10 +111,10 @@ def test_waiting_for_company_is_not_taken_for_work(braked: Any) -> None:
         await batcher.stop()
 
     asyncio.run(scenario())
-    assert [report.texts for report in reports] == [1, 2]
-    assert reports[0].compute_s >= 0.1  # the brake is the engine's time
-    assert reports[1].compute_s < 0.2
-    assert min(reports[1].queue_s) > 0.4
+    assert [batch.texts for batch in done] == [1, 2]
+    assert done[0].compute_s >= 0.1  # the brake is the engine's time
+    assert done[1].compute_s < 0.2
+    assert min(done[1].queue_s) > 0.4
 
 
 def test_a_full_queue_refuses_and_recovers(braked: Any) -> None:

@@ -192,13 +192,12 @@ def test_an_overloaded_endpoint_says_so_in_one_line() -> None:
 
 
 def test_metrics_by_hand() -> None:
-    from serving.jobs import Report
+    from serving.jobs import Batch
 
     counted = Metrics()
     counted.answered("/predict", 200)
     counted.answered("/predict", 200)
-    report = Report(texts=2, tokens=10, padded_tokens=12, work=90, compute_s=0.004, queue_s=[0.0001, 0.3])
-    counted.batch_done(report)
+    counted.batch_done(Batch(texts=2, tokens=10, padded_tokens=12, work=90, compute_s=0.004, queue_s=[0.0001, 0.3]))
     lines = counted.text().decode().splitlines()
     assert 'serving_requests_total{code="200",route="/predict"} 2.0' in lines
     assert "serving_tokens_total 10.0" in lines

@@ -71,7 +71,7 @@ def test_workers_that_die_again_and_again_end_it(start_server: Any, shared_bundl
                     child.kill()
             time.sleep(0.05)
         assert running.process.returncode == 1
-        assert running.process.stderr.read().splitlines()[-1] == "error: 5 workers died within 60 s; giving up"
+        assert "error: 5 workers died within 60 s; giving up" in running.process.stderr.read().splitlines()
 
 
 def announced_pids(url: str) -> set[int]:

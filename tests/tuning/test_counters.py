@@ -15,7 +15,6 @@ import torch  # noqa: TID253 - tests what is made of the framework
 from deploycost.tuning import counters
 from deploycost.tuning.counters import (
     GpuDriver,
-    PackageEnergy,
     Watch,
     find_energy_meter,
     gpu_uuid,
@@ -106,28 +105,25 @@ def test_peaks_of_all_pieces_count_and_the_first_baseline() -> None:
     assert watch.readings.peak_memory_bytes > 7
 
 
-def _domain(powercap: Path, name: str, microjoules: int, full: int = 1_000_000, what: str = "package-0") -> Path:
-    domain = powercap / name
+def _domain(powercap: Path, microjoules: int) -> Path:
+    domain = powercap / "intel-rapl:0"
     domain.mkdir(parents=True)
-    (domain / "name").write_text(f"{what}\n")
+    (domain / "name").write_text("package-0\n")
     (domain / "energy_uj").write_text(f"{microjoules}\n")
-    (domain / "max_energy_range_uj").write_text(f"{full}\n")
+    (domain / "max_energy_range_uj").write_text("1000000\n")
     return domain
 
 
-def test_packages_are_added_and_a_full_counter_starts_anew(tmp_path: Path) -> None:
-    first, second = _domain(tmp_path, "intel-rapl:0", 100_000), _domain(tmp_path, "intel-rapl:1", 900_000)
-    _domain(tmp_path, "intel-rapl:0:0", 50_000, what="core")  # a part of package 0
-    platform = _domain(tmp_path, "intel-rapl:2", 100_000, what="psys")  # all packages, and what is around them
-    (tmp_path / "intel-rapl:3").mkdir()  # says nothing of itself
+def test_energy_is_told_from_one_look_to_the_next(tmp_path: Path) -> None:
+    domain = _domain(tmp_path, 900_000)
     meter, source = find_energy_meter(None, tmp_path)
-    assert isinstance(meter, PackageEnergy)
+    assert meter is not None
     assert source == "RAPL, processor packages"
-    (first / "energy_uj").write_text("350000\n")
-    (second / "energy_uj").write_text("100000\n")
-    (platform / "energy_uj").write_text("700000\n")
-    assert meter.spent_joules() == pytest.approx(0.25 + 0.2)
+    (domain / "energy_uj").write_text("100000\n")  # full at 1 J, and begun anew
+    assert meter.spent_joules() == pytest.approx(0.2)
     assert meter.spent_joules() == 0
+    (domain / "energy_uj").write_text("350000\n")
+    assert meter.spent_joules() == pytest.approx(0.25)
 
 
 def test_without_a_counter_it_is_said(tmp_path: Path) -> None:
@@ -136,7 +132,7 @@ def test_without_a_counter_it_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
 def test_a_counter_that_is_not_ours_to_read_is_said(tmp_path: Path) -> None:
-    (_domain(tmp_path, "intel-rapl:0", 1) / "energy_uj").chmod(0)
+    (_domain(tmp_path, 1) / "energy_uj").chmod(0)
     meter, why = find_energy_meter(None, tmp_path)
     assert meter is None
     assert why.startswith("no counter that this user may read")

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from deploycost.errors import UserError
-from deploycost.record_checks import backward_clocks
 from deploycost.records import LoadRecord, Record, read_record, write_record
+from deploycost.records.checks import backward_clocks
 
 MakeLoad = Callable[..., LoadRecord]
 

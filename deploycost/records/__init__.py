@@ -1,0 +1,86 @@
+"""What each stage leaves behind: the only thing stages know of one another."""
+
+from deploycost.records.base import BASES, UNKNOWN_FIGURE, Basis, Figure, Record, Usd, weakest
+from deploycost.records.checks import FORMAT_VERSION
+from deploycost.records.export import AccuracyDrop, ExportRecord, Parity, VocabularyTrim
+from deploycost.records.files import RecordType, read_record, write_record
+from deploycost.records.load import (
+    Certificate,
+    Check,
+    CurvePoint,
+    LoadFailure,
+    LoadRecord,
+    MemoryUse,
+    Miss,
+    PowerUse,
+    ServerSettings,
+    Slo,
+    SoakRecord,
+    TriedSettings,
+)
+from deploycost.records.quote import FleetPart, Quote, UsdPerMillion
+from deploycost.records.scores import AnyScores, MultiLabelScores, RegressionScores, Scores, accuracy_of
+from deploycost.records.subject import Service, Subject, Variant
+from deploycost.records.tuning import (
+    BroughtRecord,
+    EpochScores,
+    ModelRecord,
+    OperatorTime,
+    ProfileRecord,
+    RankDecision,
+    RankHistory,
+    TrainingMemory,
+    TuningRecord,
+    UnstableStep,
+)
+
+__all__ = [
+    "BASES",
+    "FORMAT_VERSION",
+    "UNKNOWN_FIGURE",
+    "AccuracyDrop",
+    "AnyScores",
+    "Basis",
+    "BroughtRecord",
+    "Certificate",
+    "Check",
+    "CurvePoint",
+    "EpochScores",
+    "ExportRecord",
+    "Figure",
+    "FleetPart",
+    "LoadFailure",
+    "LoadRecord",
+    "MemoryUse",
+    "Miss",
+    "ModelRecord",
+    "MultiLabelScores",
+    "OperatorTime",
+    "Parity",
+    "PowerUse",
+    "ProfileRecord",
+    "Quote",
+    "RankDecision",
+    "RankHistory",
+    "Record",
+    "RecordType",
+    "RegressionScores",
+    "Scores",
+    "ServerSettings",
+    "Service",
+    "Slo",
+    "SoakRecord",
+    "Subject",
+    "TrainingMemory",
+    "TriedSettings",
+    "TuningRecord",
+    "UnstableStep",
+    "Usd",
+    "UsdPerMillion",
+    "Variant",
+    "VocabularyTrim",
+    "accuracy_of",
+    "read_record",
+    "weakest",
+    "write_record",
+]

@@ -1,0 +1,73 @@
+"""What is kept of load tests: each record as soon as it is made, a failure beside it, and nothing measured twice."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploycost.benchmarking import loadtest
+from deploycost.errors import LoadTestFailed
+from deploycost.experiment import Experiment
+from deploycost.pipeline import LoadBench, load, load_test
+from deploycost.records import LoadFailure, LoadRecord, Variant, read_record
+from deploycost.workspace import Run
+
+EXPERIMENT = Experiment()
+NAMES = ("full.onnx-fp32", "full.onnx-int8")
+
+
+@pytest.fixture
+def ask(
+    tmp_path: Path,
+    make_variant: Callable[..., Variant],
+    make_load: Callable[..., LoadRecord],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., list[str]]:
+    """Load-tests two variants, of which those named die after a first probe; returns what was said."""
+    variants = [make_variant(name, load=None) for name in NAMES]
+    bench = LoadBench(("a text",), variants[0].tuning.machine)
+    for name in NAMES:
+        Run(tmp_path).artifact_folder(*name.split(".")).mkdir(parents=True)
+
+    def ask(*dying: str, again: bool = False) -> list[str]:
+        said: list[str] = []
+
+        def measure(subject: tuple[str, str], *_: Any, keep: Callable[..., None], **__: Any) -> LoadRecord:
+            variant, mark = subject
+            record = make_load(variant=variant, fingerprint=mark)
+            keep(record.curve[0])
+            if variant in dying:
+                raise LoadTestFailed("the endpoint died")
+            return record
+
+        # Neither bundle nor server: what is kept of them is asked here, not what they answer.
+        monkeypatch.setattr(loadtest, "measure", measure)
+        monkeypatch.setattr(load, "_subject", lambda folder, variant, texts, mark: (variant.name, mark))
+        records = load_test(Run(tmp_path), EXPERIMENT, variants, bench, said.append, again=again)
+        assert [record.variant for record in records] == list(NAMES)
+        return said
+
+    return ask
+
+
+def test_what_was_tested_before_is_kept_unless_it_is_asked_again(ask: Callable[..., list[str]], tmp_path: Path) -> None:
+    assert ask() == ["full.onnx-fp32: load test 1 of 2", "full.onnx-int8: load test 2 of 2"]
+    assert ask() == ["full.onnx-fp32: load-tested before, kept", "full.onnx-int8: load-tested before, kept"]
+    (tmp_path / "full/onnx-fp32/load.json").write_text("{")
+    assert ask() == ["full.onnx-fp32: load test 1 of 2", "full.onnx-int8: load-tested before, kept"]
+    assert ask(again=True) == ["full.onnx-fp32: load test 1 of 2", "full.onnx-int8: load test 2 of 2"]
+
+
+def test_a_failure_is_kept_beside_the_others_until_it_is_made_good(
+    ask: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    with pytest.raises(LoadTestFailed, match=r"^full\.onnx-fp32: the endpoint died$"):
+        ask("full.onnx-fp32")
+    failure = read_record(tmp_path / "full/onnx-fp32/load-failure.json", LoadFailure)
+    assert (failure.variant, failure.reason) == ("full.onnx-fp32", "the endpoint died")
+    assert [point.rate_rps for point in failure.curve] == [50]
+    assert not (tmp_path / "full/onnx-fp32/load.json").exists()
+    assert (tmp_path / "full/onnx-int8/load.json").exists(), "the other was tested all the same"
+    assert ask() == ["full.onnx-fp32: load test 1 of 2", "full.onnx-int8: load-tested before, kept"]
+    assert not (tmp_path / "full/onnx-fp32/load-failure.json").exists()
