@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from deploycost import answers
 from deploycost.commands.options import Place, PriceFlags, SloFlags, asked, refuse_two_peaks
 from deploycost.commands.output import show, show_json, warn, width
 from deploycost.costing.sieve import Bounds
+from deploycost.errors import UserError
 from deploycost.reporting.tables import crossover_table, hours_table, quotes_table
 from deploycost.workspace import DEFAULT_RUN_NAME, Run, new_run, open_run
 
@@ -31,6 +33,14 @@ class RowFlags:
     min_accuracy: Annotated[float | None, Parameter(help="Only rows that are right at least so often, 0..1.")] = None
     max_monthly: Annotated[float | None, Parameter(help="Only rows with a bill of at most so many USD a month.")] = None
     all: Annotated[bool, Parameter(negative="", help="Every row, not only the first 20.")] = False
+
+    def __post_init__(self) -> None:
+        limits = {"--max-p95": self.max_p95, "--max-monthly": self.max_monthly}
+        wrong = [f"{flag} {v:g}: expected a number above zero" for flag, v in limits.items() if v and not 0 < v < inf]
+        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
+            wrong.append(f"--min-accuracy {self.min_accuracy:g}: expected 0 to 1")
+        if wrong:
+            raise UserError("; ".join(wrong))
 
 
 def quote(
