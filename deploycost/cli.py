@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, get_args
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CoercionError, CycloptsError, Parameter, convert
 
 from deploycost import __version__
 from deploycost.errors import DeploycostError
+
+# Of disks, and of paths that a user gave.
+_TOLD_OF_FILES = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR,
+        errno.EISDIR, errno.ELOOP,
+    }
+)  # fmt: skip
 
 _COMMANDS = (
     ("run", "Everything: build, load-test, quote, recommend and report."),
@@ -32,18 +42,35 @@ _COMMANDS = (
 # Over in a moment: what they make lives until they end, and looking it through for garbage takes a tenth of their time.
 _SHORT = frozenset({"quote", "prices", "project", "methods", "artifacts"})
 
+
+def _convert(wanted: Any, tokens: Any) -> Any:  # noqa: ANN401 - any type of a flag, and cyclopts' tokens
+    """Cyclopts' own conversion of what was given, but that it rounds: no fraction is taken for a whole number.
+
+    Raises:
+        CoercionError: one was given for a whole number.
+    """
+    if wanted is int or int in get_args(wanted):
+        for token in tokens:
+            if "." in token.value:
+                raise CoercionError(token=token, target_type=int)
+    return convert(wanted, tokens)
+
+
+_EXACT = Parameter(converter=_convert)
+
 app = App(
     name="deploycost",
     help="Fine-tune a text classifier every way, serve it, load-test it, and quote what a prediction costs.\n\n"
     "Start with: deploycost run --model minilm --dataset demo",
     version=__version__,
     result_action="return_value",
+    default_parameter=_EXACT,
     suppress_keyboard_interrupt=False,  # told in `main`
 )
 for _name, _help in _COMMANDS:
     app.command(f"deploycost.commands.{_name}:{_name}", name=_name, help=_help)
 
-prices = App(name="prices", help="The price book: dated, sourced prices of cloud machines.")
+prices = App(name="prices", help="The price book: dated, sourced prices of cloud machines.", default_parameter=_EXACT)
 prices.command("deploycost.commands.prices:list_prices", name="list", help="List the prices of machines.")
 prices.command("deploycost.commands.prices:show_price", name="show", help="Everything known of one machine.")
 prices.command("deploycost.commands.prices:check_prices", name="check", help="How old prices are, and what is unknown.")
@@ -64,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _garbage_kept(sys.argv[1:] if arguments is None else arguments):
             code = app(arguments, exit_on_error=False, print_error=False)
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
     except DeploycostError as error:
         return _complain(str(error), error.exit_code)
     except CycloptsError as error:
@@ -71,11 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted; finished stages are kept, the same command goes on from them", 130)
     except BrokenPipeError:
-        sys.stderr.close()
+        _let_go_of_output()
         return 0  # the reader of our output has seen enough, as in `deploycost prices list | head`
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in _TOLD_OF_FILES:
             raise
+        _let_go_of_output()
         return _complain(f"{error.strerror}: {error.filename or 'writing results'}; earlier results are intact", 2)
     return code if isinstance(code, int) else 0
 
@@ -91,6 +121,17 @@ def _garbage_kept(arguments: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def _let_go_of_output() -> None:
+    """Keeps Python from writing what is left once more when it ends, which would fail again, with an exit code of 120.
+
+    See https://docs.python.org/3/library/signal.html#note-on-sigpipe.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(line: str, exit_code: int) -> int:

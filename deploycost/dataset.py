@@ -102,7 +102,7 @@ def _checked(found: FoundDataset) -> tuple[tuple[str, ...], LabelledTexts, Label
     ids = _label_ids(found)
     names = found.label_names or tuple(str(value) for value in ids)
     problems = [problem for split in splits for problem in _row_problems(split, ids, names)]
-    problems += _class_problems(found.train, ids, names)
+    problems += [*_class_problems(found.train, ids, names), *_alike(names)]
     if problems:
         raise UserError(f"data set {found.name!r}: {'; '.join(problems)}; rows count from 1 without the header")
     train, *rest = (
@@ -157,6 +157,13 @@ def _class_problems(train: FoundSplit, ids: dict[int | str | None, int], names: 
     if not counts or not few:
         return []
     return [f"{train.place}: fewer than {MIN_ROWS_PER_CLASS} rows of a class: {listed(few)}"]
+
+
+def _alike(names: Sequence[str]) -> list[str]:
+    """Names of classes that nobody tells apart: a spreadsheet's, with a blank at the end now and then."""
+    counts = Counter(name.strip() for name in names)
+    alike = [repr(name) for name in names if counts[name.strip()] > 1]
+    return [f"classes that differ in blanks around their names only: {listed(alike)}"] if alike else []
 
 
 def listed(items: Sequence[object]) -> str:

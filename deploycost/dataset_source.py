@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,12 @@ _FILE_LIKE = (*_SUFFIXES, ".json", ".tsv", ".txt")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 # What the hub's data sets put where a label is not published.
 _WITHHELD = -1
+# A name such as `007` is no number.
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
+# Of columns, in a message: characters of one, and how many.
+_LONGEST_NAME, _MOST_NAMES = 40, 12
+# What else than commas a file may have between its columns, in words.
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,8 @@ def _missing(path: Path) -> str:
     gone = path
     while not gone.parent.is_dir():
         gone = gone.parent
+    if gone.is_symlink():
+        return f"data set {path}: {gone} is a link to nothing (or to itself)"
     beside = sorted(entry.name for entry in gone.parent.iterdir())
     return (
         f"no such data set file or folder: {gone}{nearest(gone.name, beside)}; expected a folder with train.parquet, "
@@ -156,13 +165,34 @@ def _read_split(path: Path, spec: DatasetSpec) -> FoundSplit:
     import pyarrow as pa
 
     try:
-        table = _read_table(path, spec.text_column)
+        _require_utf8(path)
+        table = _read_table(path, spec)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"cannot read {path} as {suffix[1:]}: {_one_line(error)}") from None
-    return _columns(table, path.name, spec)
+    split = _columns(table, path.name, spec)
+    return replace(split, labels=_typed_labels(split.labels)) if suffix == ".csv" and not split.unlabelled else split
 
 
-def _read_table(path: Path, text_column: str) -> pa.Table:
+def _require_utf8(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise UserError(f"{path} is in UTF-16; save it in UTF-8")
+
+
+def _typed_labels(cells: list[str]) -> list[Any]:
+    """The labels of a CSV file: numbers where all cells are written as numbers are, else names, as they are written.
+
+    None stands for a cell that says that nothing is known: of numbers all that Arrow takes for it, of names `nan`.
+    """
+    from pyarrow import csv
+
+    absent = {*csv.ConvertOptions().null_values, ""}
+    if all(cell in absent or _NUMBER.fullmatch(cell) for cell in cells):
+        return [None if cell in absent else float(cell) if "." in cell else int(cell) for cell in cells]
+    return [None if cell.strip().lower() == "nan" else cell for cell in cells]
+
+
+def _read_table(path: Path, spec: DatasetSpec) -> pa.Table:
     if path.suffix.lower() == ".parquet":
         from pyarrow import parquet
 
@@ -180,26 +210,40 @@ def _read_table(path: Path, text_column: str) -> pa.Table:
         path,
         read_options=csv.ReadOptions(block_size=block_bytes),
         parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(column_types={text_column: pa.string()}),
+        # Left to itself the reader would make numbers and dates of names such as `true`, `007` and `2024-01-01`.
+        convert_options=csv.ConvertOptions(
+            column_types={spec.text_column: pa.string(), spec.label_column: pa.string()}
+        ),
     )
 
 
 def _columns(table: pa.Table, place: str, spec: DatasetSpec) -> FoundSplit:
     found: list[str] = table.column_names
     asked = {"--text-column": spec.text_column, "--label-column": spec.label_column}
+    other = next((told for sign, told in _OTHER_SEPARATORS.items() if len(found) == 1 and sign in found[0]), None)
+    near = [] if other else found
     wrong = [
-        f"{'no column' if name not in found else 'more than one column'} {name!r}{nearest(name, found)}, see {option}"
+        f"{f'no column {name!r}{nearest(name, near)}' if name not in found else f'more than one column {name!r}'}, "
+        f"see {option}"
         for option, name in asked.items()
         if found.count(name) != 1
     ]
     if wrong:
-        sentence = f"{place} has {' and '.join(wrong)}; columns found: {', '.join(found) or 'none'}"
+        sentence = f"{place} has {' and '.join(wrong)}; columns found: {_told_columns(found)}"
+        sentence += f"; they seem to be separated by {other}: save the file with commas" if other else ""
         usual = spec.label_column == DatasetSpec().label_column
         if usual and found.count(spec.label_column) == 0 and found.count(spec.text_column) == 1:
             texts = table.column(spec.text_column).to_pylist()
             return FoundSplit(place, texts, [None] * len(texts), unlabelled=sentence)
         raise UserError(sentence)
     return FoundSplit(place, table.column(spec.text_column).to_pylist(), table.column(spec.label_column).to_pylist())
+
+
+def _told_columns(names: Sequence[str]) -> str:
+    """The names of columns; where a file has no header they are its first row, which may be long."""
+    told = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in names[:_MOST_NAMES]]
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(told)}{more}" if told else "none"
 
 
 def _from_hub(hub_id: str, spec: DatasetSpec) -> FoundDataset:

@@ -9,9 +9,11 @@ from typing import Any
 from deploycost import pipeline
 from deploycost.brought_model import BroughtModel, find_brought
 from deploycost.dataset import Dataset
+from deploycost.encoder_shape import shape_of
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import ArtifactName, Experiment, Frozen, make_experiment
 from deploycost.exporting.artifacts import ARTIFACTS, buildable
+from deploycost.method_fit import require_fit
 from deploycost.pipeline import Material, Say, export_is_done, finished, run_worker
 from deploycost.records import BroughtRecord
 from deploycost.task_dataset import load_texts
@@ -48,12 +50,14 @@ def gather(experiment: Experiment) -> Sources:
     """Finds the data set, the base model where anything is tuned, and the models that are brought.
 
     Raises:
-        UserError: one of them cannot be had, is not fit, or the models are not all of one task.
+        UserError: one of them cannot be had, is not fit, the models are not all of one task, or a method does not fit
+            its base model.
     """
     brought = tuple(find_brought(spec) for spec in experiment.brought)
     experiment = _settled(experiment, brought)
     if experiment.methods:
         material = pipeline.gather(experiment)
+        require_fit(experiment.methods, experiment.training, shape_of(material.base.place), material.base.name)
         return Sources(experiment, material.dataset, material, brought)
     return Sources(experiment, load_texts(experiment.dataset, experiment.training.seed), None, brought)
 

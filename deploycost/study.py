@@ -107,7 +107,7 @@ def _cell_runs(request: StudyRequest) -> list[CellRun]:
     study, changes = request.study, _with_artifacts(request) if request.load_test else request.changes
     materials: dict[str, Material] = {}
     cells = []
-    seeds = request.seeds or study.size(request.size).seeds
+    seeds = tuple(dict.fromkeys(request.seeds or study.size(request.size).seeds))
     for seed in seeds:
         for cell in study.all_cells():
             profile = cell.name in study.profiled and seed == seeds[0]
@@ -304,8 +304,10 @@ def _scaled_down(request: StudyRequest, cells: Sequence[CellRun]) -> tuple[str, 
     """In what the cells differ from the study's full size, which is its source's setting."""
     study, lines = request.study, []
     for cell in cells:
-        full = study.experiment_of(study.cell(cell.name), FULL_SIZE, cell.seed, {}).model_dump(mode="json")
-        ran = cell.experiment.model_dump(mode="json") | {"model": _model_name(cell.experiment)}
+        of_source = study.experiment_of(study.cell(cell.name), FULL_SIZE, cell.seed, {})
+        full, ran = (
+            each.model_dump(mode="json") | {"model": _model_name(each)} for each in (of_source, cell.experiment)
+        )
         for path, name in _SCALES.items():
             unsaid = _UNSAID.get(path, _LEFT_OPEN)
             asked, had = (unsaid if found(path, each) is None else found(path, each) for each in (full, ran))

@@ -230,7 +230,7 @@ def find_study(name_or_path: str) -> StudyFile:
         try:
             return make_study(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read study {path}: {error}") from None
+            raise UserError(f"cannot read study {path}: {getattr(error, 'strerror', None) or error}") from None
     shipped = _shipped_texts()
     if name_or_path not in shipped:
         error = unknown_name("study", name_or_path, shipped)

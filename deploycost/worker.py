@@ -252,6 +252,7 @@ def _quieten_frameworks() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # From 1.31 onnxruntime reports its use to its maker unless told not to.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "3")  # torch's profiler tells when it starts and stops
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     from transformers.utils import logging as transformers_logging

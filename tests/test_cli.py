@@ -78,6 +78,9 @@ def test_help_names_every_command() -> None:
         (["build", "--metod", "lora"], "--method"),
         (["build", "--method", "qlroa", "--model", "minilm"], "did you mean 'qlora'?"),
         (["build", "--epochs", "0"], "greater than or equal to 1"),
+        (["build", "--epochs", "1.5"], 'unable to convert "1.5" into int'),  # not rounded
+        (["calibrate", "--threads", "1", "--threads", "1.5"], 'unable to convert "1.5" into int'),
+        (["prices", "check", "--max-age-days", "0.5"], 'unable to convert "0.5" into int'),
         (["build", "--model", "minilm", "--dataset", "./missing.csv"], "missing.csv"),
         (["build", "--dataset", "demo", "--model", "./missing-model"], "missing folder"),
         (["build", "missing.yaml"], "cannot read experiment missing.yaml"),
@@ -134,6 +137,31 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
         shell=True, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert "Traceback" not in reader.stderr
+
+
+@pytest.mark.parametrize("arguments", ["prices list all", "prices list all --json", "prices check", "methods --json"])
+def test_a_reader_that_is_gone_changes_no_exit_code(tmp_path: Path, arguments: str) -> None:
+    command = f"{sys.executable} -m deploycost {arguments} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["build", "--dataset", f"./{'d' * 300}"], "File name too long"),
+        (["build", "--dataset", "demo", "--model", f"./{'m' * 300}"], "File name too long"),
+        (["build", "missing/" * 600 + "e.yaml"], "File name too long"),
+        (["quote", "--record", "d" * 300], "File name too long"),
+    ],
+)
+def test_a_path_that_cannot_be_is_one_line(tmp_path: Path, arguments: list[str], told: str) -> None:
+    done = run_cli(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
 
 
 def test_doctor_tells_of_this_machine_as_json() -> None:

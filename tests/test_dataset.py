@@ -151,6 +151,21 @@ def test_label_values_become_ids_in_sorted_order(tmp_path: Path, labels: tuple[A
         assert names[label] == (given_ if isinstance(given_, str) else str(int(given_)))
 
 
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (("3", "10", "7"), ("3", "7", "10")),
+        (("0.0", "1.0"), ("0", "1")),
+        (("true", "false"), ("false", "true")),
+        (("007", "042"), ("007", "042")),
+        (("2024-01-01", "2024-01-02"), ("2024-01-01", "2024-01-02")),
+        (("1", "NA-2"), ("1", "NA-2")),
+    ],
+)
+def test_labels_in_csv_keep_their_names(tmp_path: Path, cells: tuple[str, ...], names: tuple[str, ...]) -> None:
+    assert _load(_write_csv(tmp_path / "x.csv", _rows(6 * len(cells), cells))).label_names == names
+
+
 # --- splits and samples ---
 
 
@@ -243,6 +258,15 @@ def test_unusable_rows(tmp_path: Path, texts: list[Any], labels: list[Any], expe
 def test_nan_labels_in_csv(tmp_path: Path) -> None:
     path = _write_csv(tmp_path / "x.csv", [("a", 0), ("b", "nan"), ("c", 1), ("d", ""), ("e", 0), ("f", 1)])
     assert "2 x missing label (rows 2, 4)" in _refusal(path)
+    names = _write_csv(tmp_path / "y.csv", [("a", "x"), ("b", "NaN"), ("c", "y"), ("d", ""), ("e", "x"), ("f", "y")])
+    assert "2 x missing label (rows 2, 4)" in _refusal(names)
+
+
+def test_another_separator_than_commas_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("text;label\na;0\nb;1\n", encoding="utf-8")
+    (tmp_path / "y.csv").write_text("text\tlabel\na\t0\nb\t1\n", encoding="utf-8")
+    assert "they seem to be separated by semicolons: save the file with commas" in _refusal(tmp_path / "x.csv")
+    assert "they seem to be separated by tabs" in _refusal(tmp_path / "y.csv")
 
 
 @pytest.mark.parametrize(
@@ -262,6 +286,22 @@ def test_unreadable_files(tmp_path: Path, name: str, content: bytes, expected: s
     message = _refusal(tmp_path / name)
     assert expected in message
     assert name in message
+
+
+def test_mistakes_of_spreadsheets(tmp_path: Path) -> None:
+    (tmp_path / "wide.csv").write_text("text,label\na,0\n", encoding="utf-16")
+    assert "is in UTF-16; save it in UTF-8" in _refusal(tmp_path / "wide.csv")
+    blanks = _write_csv(tmp_path / "blanks.csv", _rows(8, ("yes", "no", "yes ")))
+    assert "classes that differ in blanks around their names only: 'yes', 'yes '" in _refusal(blanks)
+    first_row = ("word " * 1000, *(f"c{at}" for at in range(20)))
+    message = _refusal(_write_csv(tmp_path / "headless.csv", [first_row], first_row))
+    assert "and 9 more" in message
+    assert len(message) < 400
+
+
+def test_a_link_to_nothing_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").symlink_to(tmp_path / "gone.csv")
+    assert "x.csv is a link to nothing" in _refusal(tmp_path / "x.csv")
 
 
 def test_column_type_is_inferred_from_the_whole_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,22 @@ def test_the_record_tells_what_is_smaller_and_names_no_folder(
     assert not any("longest" in line for line in record.scaled_down)
     assert str(request.runs_dir) not in path.read_text()
     assert request.changes["model"] not in path.read_text()
+
+
+def test_a_folder_that_the_file_itself_names_is_no_difference_and_a_seed_counts_once(
+    first: tuple[StudyRequest, StudyRecord, list[str]],
+) -> None:
+    request, record, _ = first
+    model = request.changes["model"]
+    experiment = {
+        "model": model, "dataset": {"source": "demo", "train_rows": 40, "test_rows": 40},
+        "training": {"epochs": 1, "max_tokens": 32},
+    }  # fmt: skip
+    study = _study("own", {"small": LORA}, experiment=experiment, seeds=[1, 1], sizes={})
+    own = run_study(replace(request, study=study, size="full", changes={}), lambda _: None)
+    assert own.scaled_down == ()
+    assert own.results == record.results[:1]
+    assert model not in own.model_dump_json()
 
 
 def test_what_is_done_is_kept_and_what_failed_is_tried_again(

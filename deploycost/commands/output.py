@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -31,12 +32,14 @@ def width() -> int:
 
 
 def show(*parts: RenderableType) -> None:
-    """Prints tables and panels, a blank line between them."""
+    """Prints tables and panels, a blank line between them; to a reader that has gone, nothing."""
     console = Console(width=width())
-    for number, part in enumerate(parts):
-        if number:
-            console.print()
-        console.print(part)
+    # Where its reader has gone, as in `| head -1`, Rich would end the process: with 1, which is an answer of ours.
+    with suppress(SystemExit):
+        for number, part in enumerate(parts):
+            if number:
+                console.print()
+            console.print(part)
 
 
 def show_json(document: dict[str, Any]) -> None:

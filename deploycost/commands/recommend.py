@@ -81,10 +81,11 @@ def recommend(
     variants = answers.known_variants(run, record)
     sheet = answers.quote_now(run, variants, wanted.quote, wanted.load.slo_p95_ms)
     known = answers.answer(sheet, variants, wanted.quote)
+    if json:
+        show_json(known.as_json())
     if known.recommendation is None:
         raise NoAnswer(known.no_recommendation_reason)
     if json:
-        show_json(known.as_json())
         return 0
     show(answer_panel(known.recommendation), returns_table(known.returns, width()))
     warn([*known.warnings, *sheet.warnings])

@@ -99,7 +99,7 @@ def _why_none(sheet: QuoteSheet, sieve: _Sieve, least: float) -> str:
     if sieve.inaccurate:
         most = max(each.accuracy.value or 0.0 for each in sieve.inaccurate)
         told.append(f"{len(sieve.inaccurate)} are below {percent(least)} accuracy")
-        advice.append(f"accept {percent(most)} with --max-accuracy-drop or --min-accuracy")
+        advice.append(f"accept {percent(most)} with --max-accuracy-drop")
     if sieve.unjudged:
         told.append(f"{len(sieve.unjudged)} are of unknown accuracy")
         advice.append("judge them on labelled texts, or ask for no accuracy")

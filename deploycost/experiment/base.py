@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 class Frozen(BaseModel):
     """A record that refuses unknown fields and cannot be changed once made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    # JSON has no infinity: it would reach the process that trains as a field that was not given.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 
 
 def comma_list(value: Any) -> Any:  # noqa: ANN401 - raw user input

@@ -14,7 +14,7 @@ class LoraSpec(Frozen):
     """Low-rank adapters (Hu et al., 2021): rank r, alpha = 2r unless given, dropout on the adapter's input."""
 
     rank: int = Field(default=8, ge=1, le=1024)
-    alpha: int | None = Field(default=None, ge=1)
+    alpha: int | None = Field(default=None, ge=1, le=65536)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     targets: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="names of the matrices adapted; None: query and value"
@@ -90,7 +90,7 @@ class TrainingSpec(Frozen):
     max_tokens: int = Field(default=128, ge=8, description="longest sequence fed to the model, special tokens included")
     mixed_precision: bool = True
     gradient_checkpointing: bool = False
-    seed: int = 42
+    seed: int = Field(default=42, ge=0, lt=2**32, description="what every generator that it seeds takes")
     compile: bool = Field(default=False, description="torch.compile: pays on GPUs and in long runs")
     bits: Literal[4, 8] | None = Field(default=None, description="of a quantised base; None: the method's own")
     lora: LoraSpec = LoraSpec()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from deploycost.errors import UserError
 from deploycost.layer_choice import resolve_layers
+from deploycost.method_fit import LEAST_TEXT_TOKENS
 from deploycost.models.base import BaseModel, load_classifier
 from deploycost.models.bottlenecks import Bottlenecks
 from deploycost.models.deep_prompts import DeepPrompts
@@ -29,9 +30,6 @@ from deploycost.models.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-# The shortest text that must fit beside virtual tokens.
-_LEAST_TEXT_TOKENS = 8
 
 
 @dataclass
@@ -191,8 +189,8 @@ def _check_fit(base: BaseModel, model: PreTrainedModel, recipe: Recipe) -> None:
             f"reduction factor {recipe.adapter.reduction_factor} is above the layer width {width} of {base.name!r} "
             f"and leaves no bottleneck; give at most --reduction-factor {width}"
         )
-    if recipe.input_tokens > base.max_positions - _LEAST_TEXT_TOKENS:
+    if recipe.input_tokens > base.max_positions - LEAST_TEXT_TOKENS:
         raise UserError(
             f"{recipe.input_tokens} virtual tokens leave no room for a text in the {base.max_positions} positions "
-            f"of {base.name!r}; give at most {base.max_positions - _LEAST_TEXT_TOKENS}"
+            f"of {base.name!r}; give at most {base.max_positions - LEAST_TEXT_TOKENS}"
         )

@@ -24,7 +24,7 @@ def read_record(path: Path, kind: type[RecordType]) -> RecordType:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     version = other_format(text)
     if version is not None:
         readable = " to ".join(str(each) for each in dict.fromkeys((OLDEST_FORMAT_VERSION, FORMAT_VERSION)))

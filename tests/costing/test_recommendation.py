@@ -125,7 +125,7 @@ def test_none_fits_says_why_and_what_would(
     message = str(caught.value)
     assert message.startswith("none fits: of 6 quotes 2 have no known capacity, 2 do not fit the machine's memory, ")
     assert "2 are below 95.0 % accuracy" in message
-    assert "accept 90.0 % with --max-accuracy-drop or --min-accuracy" in message
+    assert "accept 90.0 % with --max-accuracy-drop" in message
     assert "\n" not in message
     assert caught.value.exit_code == 1
 

@@ -176,6 +176,15 @@ def test_all_mistakes_are_told_at_once_with_their_places() -> None:
         ({"training": {"lora": {"dropout": 1}}}, "training.lora.dropout: input should be less than 1"),
         ({"load": {"slo_p95_ms": float("nan")}}, "load.slo_p95_ms: input should be"),
         ({"quote": {"requests_per_month": 0}}, "quote.requests_per_month: input should be greater"),
+        # In JSON, as the training process gets it, infinity is a field that was not given.
+        ({"training": {"learning_rate": float("inf")}}, "training.learning_rate: input should be a finite number"),
+        ({"quote": {"cold_start_s": float("inf")}}, "quote.cold_start_s: input should be a finite number"),
+        (
+            {"training": {"lora": {"alpha": 10**400}}},
+            "training.lora.alpha: input should be less than or equal to 65536",
+        ),
+        ({"training": {"seed": -1}}, "training.seed: input should be greater than or equal to 0, got -1"),
+        ({"training": {"seed": 2**32}}, "training.seed: input should be less than 4294967296"),
     ],
 )
 def test_each_mistake_is_one_clear_line(content: dict[str, Any], said: str) -> None:
