@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,6 +34,18 @@ class RowFlags:
     max_monthly: Annotated[float | None, Parameter(help="Only rows with a bill of at most so many USD a month.")] = None
     all: Annotated[bool, Parameter(negative="", help="Every row, not only the first 20.")] = False
 
+    def __post_init__(self) -> None:
+        limits = {"--max-p95": self.max_p95, "--max-monthly": self.max_monthly}
+        wrong = [
+            f"{flag} {limit:g}: expected a number above zero"
+            for flag, limit in limits.items()
+            if limit is not None and not 0 < limit < inf
+        ]
+        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
+            wrong.append(f"--min-accuracy {self.min_accuracy:g}: expected 0 to 1")
+        if wrong:
+            raise UserError("; ".join(wrong))
+
 
 def quote(
     *,
@@ -61,7 +73,7 @@ def quote(
     refuse_two_peaks(price)
     run = run_of_records(place) if record else open_run(place.runs_dir, place.run)
     wanted = asked(run, None, price, slo)
-    bounds = bounds_of(rows)
+    bounds = Bounds(rows.max_p95, rows.min_accuracy, rows.max_monthly)
     variants = answers.known_subjects(run, record)
     whole = rows.all or json or crossover is not None
     sheet = answers.quote_now(
@@ -83,26 +95,6 @@ def quote(
     )
     warn(sheet.warnings)
     return 0
-
-
-def bounds_of(rows: RowFlags) -> Bounds:
-    """What rows must keep to be shown.
-
-    Raises:
-        UserError: all bounds that no row could be held to, in one line.
-    """
-    mistakes = [
-        f"{flag} must be a number above zero{'' if most == inf else f' and at most {most:g}'}, got {value:g}"
-        for flag, value, most in (
-            ("--max-p95", rows.max_p95, inf),
-            ("--min-accuracy", rows.min_accuracy, 1.0),
-            ("--max-monthly", rows.max_monthly, inf),
-        )
-        if value is not None and not (isfinite(value) and 0 < value <= most)
-    ]
-    if mistakes:
-        raise UserError("; ".join(mistakes))
-    return Bounds(rows.max_p95, rows.min_accuracy, rows.max_monthly)
 
 
 def run_of_records(place: Place) -> Run:

@@ -134,13 +134,16 @@ def test_an_objective_below_the_service_time_is_exit_code_1(ask) -> None:  # noq
         (("--traffic", "flat", "--peak-to-mean", "3"), "--traffic and --peak-to-mean both say how high the peak is"),
         (("--crossover", "a", "b"), "no row with a price is named 'a'"),
         (("--sort", "price"), "price"),
+        (("--max-p95", "nan", "--max-monthly", "-5"), "--max-p95 nan: expected a number above zero; --max-monthly -5"),
+        (("--min-accuracy", "93"), "--min-accuracy 93: expected 0 to 1"),
         (("--region", "mars-1"), "unknown region 'mars-1'"),
         (("--cloud", "owned:nope.csv"), "nope.csv"),
         (
             ("--max-p95", "-1", "--min-accuracy", "90", "--max-monthly", "nan"),
-            "--max-p95 must be a number above zero, got -1; --min-accuracy must be a number above zero and at most 1, "
-            "got 90; --max-monthly must be a number above zero, got nan",
+            "--max-p95 -1: expected a number above zero; --max-monthly nan: expected a number above zero; "
+            "--min-accuracy 90: expected 0 to 1",
         ),
+        (("--max-p95", "0"), "--max-p95 0: expected a number above zero"),
         (
             ("--cloud", "aws-c7i", "--purchase-option", "reserved-1y"),
             "known for it: on-demand; fetch them with 'deploycost prices refresh', or add your own",
