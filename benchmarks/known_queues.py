@@ -14,8 +14,9 @@ import numpy as np
 
 from deploycost.benchmarking.crossing import design_effect
 from deploycost.benchmarking.search import Probe
-from deploycost.benchmarking.verdict import HOPELESS_STRAIN
-from deploycost.records import CurvePoint, Miss
+from deploycost.benchmarking.verdict import HOPELESS_STRAIN, hopeless_ms
+from deploycost.records import CurvePoint, Miss, Slo
+from loadtests.backlog import LOOK_EVERY_S, Backlog
 
 LATE_RATIO = 0.05
 SLICES = 60
@@ -130,26 +131,54 @@ def in_batches_s(arrivals_s: np.ndarray, fixed_s: float, item_s: float, most: in
     return done - arrivals_s
 
 
-def virtual_probe(queue: KnownQueue, warmup_s: float, source: np.random.Generator) -> Probe:
-    """A probe in virtual time: as many arrivals in the window as the rate says, late ones counted in slices."""
+def virtual_probe(
+    queue: KnownQueue,
+    warmup_s: float,
+    source: np.random.Generator,
+    spend: Callable[[float], None] = lambda _: None,
+    *,
+    hasty: bool = True,
+) -> Probe:
+    """A probe in virtual time: as many arrivals in the window as the rate says, late ones counted in slices.
+
+    It is given up as a real one of a `hasty` bench is; `spend` is told how many seconds each takes, warm-up and
+    waiting for the last answer included.
+    """
 
     def probe(rate_rps: float, duration_s: float) -> CurvePoint:
         warm, number = source.poisson(rate_rps * warmup_s), max(1, round(rate_rps * duration_s))
         dues_s = np.concatenate(
             [np.sort(source.random(warm)) * warmup_s, warmup_s + np.sort(source.random(number)) * duration_s]
         )
-        late = queue.latencies_s(dues_s, source)[warm:] > queue.limit_s
-        dues_s, window_s = dues_s[warm:] - warmup_s, duration_s
-        hopeless = np.nonzero(np.cumsum(late) > _GIVE_UP_RATIO * number)[0]
+        latencies_s = queue.latencies_s(dues_s, source)
+        late, inside = latencies_s > queue.limit_s, dues_s >= warmup_s
+        start_s, end_s = warmup_s, warmup_s + duration_s
+        hopeless = np.nonzero(np.cumsum(late & inside) > _GIVE_UP_RATIO * number)[0]
         if len(hopeless):
-            window_s = min(duration_s, float(dues_s[hopeless[0]]) + queue.limit_s)
-            late = late[dues_s <= window_s]
-            dues_s = dues_s[dues_s <= window_s]
-        places = np.minimum((dues_s / window_s * SLICES).astype(int), SLICES - 1)
-        counts = zip(np.bincount(places, minlength=SLICES), np.bincount(places, late, SLICES), strict=True)
-        return _point(rate_rps, window_s, [(int(sent), int(missed)) for sent, missed in counts])
+            end_s = min(end_s, float(dues_s[hopeless[0]]) + queue.limit_s)
+        if hasty and (piled_up_s := _piled_up_s(queue, rate_rps, dues_s, latencies_s, end_s)) is not None:
+            end_s = piled_up_s
+            start_s = start_s if end_s > warmup_s else end_s / 2
+        sent = dues_s <= end_s
+        spend(float(max(end_s, (dues_s + latencies_s)[sent].max(initial=0.0))))
+        inside = sent & (dues_s >= start_s)
+        places = np.minimum(((dues_s[inside] - start_s) / (end_s - start_s) * SLICES).astype(int), SLICES - 1)
+        counts = zip(np.bincount(places, minlength=SLICES), np.bincount(places, late[inside], SLICES), strict=True)
+        return _point(rate_rps, end_s - start_s, [(int(each), int(missed)) for each, missed in counts])
 
     return probe
+
+
+def _piled_up_s(
+    queue: KnownQueue, rate_rps: float, dues_s: np.ndarray, latencies_s: np.ndarray, end_s: float
+) -> float | None:
+    """When requests in flight told that the rest is hopeless, if they did before the end."""
+    backlog = Backlog(rate_rps, queue.limit_s, hopeless_ms(Slo(p95_ms=1000 * queue.limit_s)) / 1000, end_s)
+    looks_s = np.arange(0.0, end_s, LOOK_EVERY_S)
+    sent = np.searchsorted(dues_s, looks_s, side="right")
+    answered = np.searchsorted(np.sort(dues_s + latencies_s), looks_s, side="right")
+    looks = zip(looks_s.tolist(), sent.tolist(), answered.tolist(), strict=True)
+    return next((at_s for at_s, *counts in looks if backlog.look(at_s, *counts)), None)
 
 
 def _point(rate_rps: float, window_s: float, slices: list[tuple[int, int]]) -> CurvePoint:

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -22,8 +22,11 @@ from statistics import median
 import numpy as np
 from rich.console import Console
 
+from benchmarks import hopeless_probes
+from benchmarks.hopeless_probes import GivenUp, give_up_rates
 from benchmarks.known_queues import KnownQueue, known_queues, virtual_probe
-from benchmarks.serving_report import Section, Verdict
+from benchmarks.search_log import Flattery, Search, SearchLog, open_log, told_runs
+from benchmarks.serving_report import Section, Verdict, by_hand
 from deploycost.benchmarking.bench import Bench, search_start
 from deploycost.benchmarking.cores import plan_cores
 from deploycost.benchmarking.endpoint import running_endpoint
@@ -47,45 +50,23 @@ GOALS: tuple[PrecisionGoal, ...] = ("quick", "normal", "tight")
 
 
 @dataclass(frozen=True)
-class Search:
-    """One search: what it found, over the truth, whether its interval holds the truth, and how long it took."""
-
-    queue: str
-    goal: str
-    capacity_ratio: float
-    low_ratio: float
-    high_ratio: float
-    covers: bool
-    probes: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Flattery:
-    """A closed loop on a server, and the open loop at the rate that it drew."""
-
-    queue: str
-    closed_rps: float
-    closed_p95_ms: float
-    open_p95_ms: float
-    truth_rps: float
-
-
-@dataclass(frozen=True)
 class Findings:
-    """All that was found. The grid's seconds are those that an exhaustive one would have taken."""
+    """All that was found, in this run and in earlier ones. An exhaustive grid would have taken `grid_s` seconds."""
 
     truths_rps: dict[str, float]
     real: list[Search]
     virtual: list[Search]
     grid_s: float
     flattery: list[Flattery]
+    given_up: list[GivenUp]
 
 
 def main() -> int:
     """Runs the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loadtest", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=4, help="real searches on each server")
+    parser.add_argument("--repeats", type=int, default=4, help="real searches on each server; 0 starts no server")
+    parser.add_argument("--first", type=int, default=0, help="number of the first of them, which is its seed")
+    parser.add_argument("--keep", type=Path, help="file that each is added to when it is done, and read back from")
     parser.add_argument("--virtual", type=int, default=200, help="searches in virtual time on each server")
     parser.add_argument("--precision", choices=GOALS, default="normal", help="of the real searches")
     parser.add_argument("--page", type=Path, help="file to write the tables to, in Markdown")
@@ -93,12 +74,14 @@ def main() -> int:
     machine, load_before = machine_facts(), os.getloadavg()[0]
     say = Console(stderr=True, highlight=False)
     try:
-        found = measure(asked.repeats, asked.virtual, asked.precision, say)
+        log = open_log(asked.keep)
+        found = measure(range(asked.first, asked.first + asked.repeats), asked.virtual, asked.precision, log, say)
     except DeploycostError as error:
         print(f"benchmarks.loadtest: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("benchmarks.loadtest: interrupted; what it had started is stopped", file=sys.stderr)
+        kept = f"what was finished is in {asked.keep}" if asked.keep else "nothing was kept"
+        print(f"benchmarks.loadtest: interrupted; what it had started is stopped, {kept}", file=sys.stderr)
         return 130
     console, verdicts = Console(width=150), verdicts_of(found)
     for section in sections(found, verdicts):
@@ -108,28 +91,47 @@ def main() -> int:
         "at": now(),
         "machine": machine.model_dump(mode="json"),
         "load_before": load_before,
-        "settings": {"repeats": asked.repeats, "virtual": asked.virtual, "precision": asked.precision},
+        "settings": {name: getattr(asked, name) for name in ("first", "repeats", "virtual", "precision")},
         "verdicts": [asdict(verdict) for verdict in verdicts],
         "found": asdict(found),
     }
     if asked.page:
-        asked.page.write_text(page(found, verdicts, told), encoding="utf-8")
+        asked.page.write_text(page(found, verdicts, told) + by_hand(asked.page), encoding="utf-8")
     print(json.dumps(told))
     return 0
 
 
-def measure(repeats: int, virtual: int, goal: PrecisionGoal, say: Console) -> Findings:
-    """Everything; the real searches turn about the servers, so that a slow hour meets all alike."""
-    queues, cores = known_queues(), plan_cores(1)
-    real = []
-    with running_generator(TEXTS, cores.client) as generator:
-        for number in range(repeats):
-            for queue in queues:
-                real.append(_real_search(queue, goal, number, generator, cores.server))
-                say.print(f"{queue.name} {number + 1} of {repeats}: {real[-1].capacity_ratio:.3f} of the truth")
-        flattery = [_flattery(queue, generator, cores.server) for queue in queues]
+def measure(seeds: range, virtual: int, goal: PrecisionGoal, log: SearchLog, say: Console) -> Findings:
+    """All that is not in the log yet, beside what is there."""
+    queues = known_queues()
+    _measure_real(queues, seeds, goal, log, say)
     seen = [virtual_search(queue, each, seed) for queue in queues for each in GOALS for seed in range(virtual)]
-    return Findings({queue.name: queue.truth_rps for queue in queues}, real, seen, grid_s(PRECISIONS[goal]), flattery)
+    return Findings(
+        truths_rps={queue.name: queue.truth_rps for queue in queues},
+        real=[search for search in log.searches if search.goal == goal],
+        virtual=seen,
+        grid_s=grid_s(PRECISIONS[goal]),
+        flattery=log.flattery,
+        given_up=give_up_rates(virtual) if virtual else [],
+    )
+
+
+def _measure_real(
+    queues: Sequence[KnownQueue], seeds: range, goal: PrecisionGoal, log: SearchLog, say: Console
+) -> None:
+    by_name = {queue.name: queue for queue in queues}
+    left = log.left(list(by_name), seeds, goal)
+    closed = [queue for queue in queues if seeds and queue.name not in {each.queue for each in log.flattery}]
+    if not left and not closed:
+        return
+    cores = plan_cores(1)
+    with running_generator(TEXTS, cores.client) as generator:
+        for number, (name, seed) in enumerate(left, 1):
+            found = _real_search(by_name[name], goal, seed, generator, cores.server)
+            log.add(found)
+            say.print(f"{number} of {len(left)}: {name}, seed {seed}: {found.capacity_ratio:.3f} of the truth")
+        for queue in closed:
+            log.add(_flattery(queue, generator, cores.server))
 
 
 def grid_s(precision: Precision) -> float:
@@ -145,9 +147,9 @@ def virtual_search(queue: KnownQueue, goal: PrecisionGoal, seed: int) -> Search:
     prior = guess_prior(lone_s, queue.saturation_rps, queue.limit_s, guess_rps)
     start = Start(off * guess_rps, prior)
     precision = patient(PRECISIONS[goal], start)
-    points = find_capacity(virtual_probe(queue, precision.warmup_s, source), start, precision)
-    seconds = sum(point.duration_s + precision.warmup_s for point in points)
-    return _judged(queue, goal, capacity_of(points, prior, precision.doubt_ratio), len(points), seconds)
+    seconds: list[float] = []
+    points = find_capacity(virtual_probe(queue, precision.warmup_s, source, seconds.append), start, precision)
+    return _judged(queue, goal, seed, capacity_of(points, prior, precision.doubt_ratio), len(points), sum(seconds))
 
 
 def _real_search(
@@ -163,14 +165,15 @@ def _real_search(
         bench.precision = patient(precision, start)
         points = find_capacity(bench.probe, start, bench.precision)
         seconds = time.perf_counter() - start_s
-    return _judged(queue, goal, capacity_of(points, start.prior, precision.doubt_ratio), len(points), seconds)
+    return _judged(queue, goal, seed, capacity_of(points, start.prior, precision.doubt_ratio), len(points), seconds)
 
 
-def _judged(queue: KnownQueue, goal: str, figure: Figure, probes: int, seconds: float) -> Search:
+def _judged(queue: KnownQueue, goal: str, seed: int, figure: Figure, probes: int, seconds: float) -> Search:
     low, high = figure.low or 0.0, figure.high or float("inf")
     return Search(
         queue=queue.name,
         goal=goal,
+        seed=seed,
         capacity_ratio=(figure.value or 0.0) / queue.truth_rps,
         low_ratio=low / queue.truth_rps,
         high_ratio=high / queue.truth_rps,
@@ -238,7 +241,7 @@ def sections(found: Findings, verdicts: list[Verdict]) -> list[Section]:
     ]  # fmt: skip
     columns = ("queue, precision", "searches", "truth", "median", "5 % to 95 %", "within 5 %", "interval holds",
                "interval, median", "probes", "seconds")  # fmt: skip
-    return [
+    told = [
         Section("Against the targets", ("claim", "target", "found", "met"), rows),
         Section("Real searches", columns, _search_rows(found.real, found.truths_rps)),
         Section(
@@ -247,6 +250,7 @@ def sections(found: Findings, verdicts: list[Verdict]) -> list[Section]:
             _search_rows(found.virtual, found.truths_rps),
             ("Capacities are shares of the truth; seconds are those that the probes would have taken.",),
         ),
+        hopeless_probes.section(found.given_up),
         Section(
             "What a closed loop would have said",
             ("queue", "truth", "closed loop draws", "its p95, ms", "p95 of users at that rate, ms", "too high by"),
@@ -254,6 +258,7 @@ def sections(found: Findings, verdicts: list[Verdict]) -> list[Section]:
             (f"{CLOSED_USERS} users without a pause; the objective is p95 <= 40 ms.",),
         ),
     ]
+    return [section for section in told if section.rows]
 
 
 def _search_rows(searches: list[Search], truths_rps: dict[str, float]) -> list[tuple[str, ...]]:
@@ -287,8 +292,9 @@ def page(found: Findings, verdicts: list[Verdict], told: dict[str, object]) -> s
         "[How it is measured](../../benchmarks/README.md), [what it is for](../load-testing.md). "
         f"{machine.cpu_model}, {machine.cpu_cores} cores: one for the server, one for the generator. "
         f"Load average before: {told['load_before']:.1f}. Python {machine.python}.",
+        told_runs((*found.real, *found.flattery)),
     )
-    return "\n\n".join((*head, *(section.as_markdown() for section in sections(found, verdicts)))) + "\n"
+    return "\n\n".join((*filter(None, head), *(section.as_markdown() for section in sections(found, verdicts)))) + "\n"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
 from itertools import product
@@ -33,7 +33,16 @@ from benchmarks.projection_page import page
 from deploycost.environment import now, usable_cores
 from deploycost.projecting.calibration import RUNTIME_LABEL, time_encoder
 from deploycost.projecting.evidence_base import evidence_of
-from deploycost.projecting.fit import WAYS, LeftOut, Way, groups_of, left_out, width_of
+from deploycost.projecting.fit import (
+    WAYS,
+    LeftOut,
+    Way,
+    distinct_groups,
+    groups_of,
+    kind_width,
+    left_out,
+    rows_by_kind,
+)
 from deploycost.projecting.fitted import NOVELTIES, Fitted, read_fitted
 from deploycost.projecting.hardware import DATA_FOLDER
 from deploycost.projecting.observations import Observation, observe, shipped_observations
@@ -150,33 +159,45 @@ def errors_of(rows: Sequence[LeftOut], width_of: Callable[[LeftOut], float]) -> 
     return Errors(len(rows), statistics.median(sizes), sizes[int(0.9 * (len(sizes) - 1))], held / len(rows))
 
 
-def by_kind(fitted: Fitted, observations: Sequence[Observation]) -> Iterator[tuple[str, str, Errors, Errors]]:
-    """For what is new and each kind of chip: errors under the shipped widths, and under those of other groups.
+def by_kind(fitted: Fitted, observations: Sequence[Observation]) -> Iterator[tuple[str, str, int, Errors, Errors]]:
+    """For what is new and each kind of chip: the number of groups, errors under the shipped widths and under others'.
 
-    The second says what a stranger may expect: no row has a part in the width of its own interval.
+    The last says what a stranger may expect: no row has a part in the width of its own interval.
     """
-    rows = [row for way in WAYS for row in left_out(fitted, observations, way)]
+    every = rows_by_kind(row for way in WAYS for row in left_out(fitted, observations, way))
     for novelty, kind in product(NOVELTIES, ("gpu", "cpu", "accelerator")):
         name = f"{kind}/{novelty}"
-        own = [row for row in rows if row.kind == name]
-        if own:
-            yield novelty, kind, errors_of(own, lambda _, w=fitted.widths[name]: w), _across(own)
+        if own := every.get(name):
+            shipped = errors_of(own, lambda _, w=fitted.widths[name]: w)
+            yield novelty, kind, len(distinct_groups(own)), shipped, _across(name, every)
 
 
-def by_way(fitted: Fitted, observations: Sequence[Observation]) -> Iterator[tuple[str, str, Errors]]:
-    """The same for each way of leaving out, whatever was new to those that were left in."""
+def by_way(fitted: Fitted, observations: Sequence[Observation]) -> Iterator[tuple[str, str, Errors, Errors | None]]:
+    """The same for each way of leaving out, whatever was new to those left in; last, of rows whose device was not."""
+
+    def width(row: LeftOut) -> float:
+        return fitted.widths[row.kind]
+
     for way in WAYS:
         rows = left_out(fitted, observations, way)
         for kind in ("gpu", "cpu", "accelerator"):
             own = [row for row in rows if row.kind.startswith(kind)]
-            yield way, kind, errors_of(own, lambda row: fitted.widths[row.kind])
+            known = [row for row in own if row.novelty != "device"]
+            yield way, kind, errors_of(own, width), errors_of(known, width) if known else None
 
 
-def _across(rows: Sequence[LeftOut]) -> Errors:
+def _across(name: str, every: Mapping[str, Sequence[LeftOut]]) -> Errors:
+    """The errors of a kind, each group under the width that all other rows make, in whatever way they were left out."""
+    rows = every[name]
     widths: dict[tuple[Any, ...], float] = {}
     for group in {row.group for row in rows}:
-        others = [row for row in rows if row.group != group]
-        widths[group] = width_of(others) if others else float("inf")
+        own = {id(row.observation) for row in rows if row.group == group}
+        others = {
+            kind: [row for row in asked if id(row.observation) not in own]
+            for kind, asked in every.items()
+            if kind in (name, f"{name.partition('/')[0]}/device")
+        }
+        widths[group] = kind_width(name, others)
     return errors_of(rows, lambda row: widths[row.group])
 
 
@@ -295,11 +316,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "groups": {way: len(groups) for way, groups in groups_of(evidence_of(observations).settings).items()},
         "widths": fitted.widths,
         "by_kind": [
-            {"new": novelty, "kind": kind, "shipped": own._asdict(), "other_groups": across._asdict()}
-            for novelty, kind, own, across in by_kind(fitted, observations)
+            {
+                "new": novelty,
+                "kind": kind,
+                "groups": groups,
+                "shipped": own._asdict(),
+                "other_groups": across._asdict(),
+            }
+            for novelty, kind, groups, own, across in by_kind(fitted, observations)
         ],
         "by_way": [
-            {"left_out": way, "kind": kind, **errors._asdict()} for way, kind, errors in by_way(fitted, observations)
+            {"left_out": way, "kind": kind, **errors._asdict(), "known_device": known._asdict() if known else None}
+            for way, kind, errors, known in by_way(fitted, observations)
         ],
         "by_source": [{"source": name, **errors._asdict()} for name, errors in by_source(fitted, observations)],
         "by_device": [

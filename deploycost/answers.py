@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,15 @@ def _price(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_m
     asked = Question(
         traffic_for(question), policy_for(question), slo_p95_ms, wanted.bounds, wanted.sort, wanted.shown, request
     )
-    sheet = quote(variants, alternatives, capacity_on, site_finder(alternatives.machines), asked, carried_on)
+    planned = {"utilisation_ratio": asked.policy.utilisation_ratio}
+    sheet = quote(
+        variants,
+        alternatives,
+        partial(capacity_on, **planned),
+        site_finder(alternatives.machines),
+        asked,
+        partial(carried_on, **planned),
+    )
     # A sheet of some of the rows, or in another order, is kept too, but no report takes it for the whole.
     is_whole = replace(wanted, shown=None) == Wanted() and not (sheet.left_out or sheet.unknown)
     mark = () if is_whole else (wanted,)

@@ -136,15 +136,13 @@ def site_finder(machines: Sequence[Machine]) -> SiteOf:
         if own:
             return Site(own.watts_idle, own.watts_load, own.pue, None, own.source)
         power, grid = power_of(offer), grid_intensity(offer.cloud, offer.region)
-        if power is None:
-            return Site(grams_co2e_per_kwh=grid.grams_co2e_per_kwh if grid else None)
-        sources = [*power.sources, *([f"grid: {grid.source}, {grid.as_of.isoformat()}"] if grid else [])]
         return Site(
-            power.watts_idle,
-            power.watts_load,
+            power.watts_idle if power else None,
+            power.watts_load if power else None,
             pue_of(offer.cloud),
             grid.grams_co2e_per_kwh if grid else None,
-            "; ".join(sources),
+            "; ".join(power.sources) if power else "",
+            f"grid: {grid.source}, {grid.as_of.isoformat()}" if grid else "",
         )
 
     return site_of

@@ -42,6 +42,7 @@ class ProbePlan:
     template: str = _option("", "YAML or JSON file that describes the requests of another service")
     late_ms: float = _option(100.0, "an answer is late beyond this latency")
     give_up_ratio: float = _option(1.0, "stop once more than this share of the requests is late or failed")
+    hopeless_ms: float = _option(0.0, "stop once requests pile up so fast that answers will be this late; 0: never")
     answers: int = _option(0, "how many answers to keep for comparison")
 
     def __post_init__(self) -> None:
@@ -57,7 +58,7 @@ class ProbePlan:
         ]
         mistakes += [
             f"{name} must be 0 or more, got {getattr(self, name):g}"
-            for name in ("warmup_s", "drain_s", "give_up_ratio", "answers")
+            for name in ("warmup_s", "drain_s", "give_up_ratio", "hopeless_ms", "answers")
             if not getattr(self, name) >= 0
         ]
         mistakes += [

@@ -19,6 +19,7 @@ from gevent.pool import Group
 
 from loadtests.alarm import Alarm
 from loadtests.arrivals import NS_PER_S, arrival_offsets_ns
+from loadtests.backlog import Backlog
 from loadtests.plan import ProbePlan
 from loadtests.recorder import NS_PER_MS, Answer, Recorder, Sent
 from loadtests.result import ProbeResult
@@ -103,7 +104,8 @@ class _OpenLoop:
         self._recorder = Recorder(plan)
         self._warmup = Warmup(plan, share, self._recorder, self._start_ns)
         self._most_in_flight = most_in_flight()
-        self._sent = 0
+        self._sent = self._answered = 0
+        self._backlog = self._watched_backlog()
         self._gave_up = ""
         # Requests in flight, by their number; they are in the order they were sent.
         self._in_flight: dict[int, _InFlight] = {}
@@ -129,6 +131,18 @@ class _OpenLoop:
         self._record_unanswered()
         return self._recorder.result(len(self._offsets_ns), window_end_ns, self._gave_up, cpu_ratio)
 
+    def _watched_backlog(self) -> Backlog | None:
+        """Of this process's share. A trace may bring more than the server bears for a while, and less after it."""
+        plan = self._plan
+        if not plan.hopeless_ms or plan.arrivals == "trace":
+            return None
+        return Backlog(
+            rate_rps=plan.rate_rps / self._share.parts,
+            late_s=plan.late_ms / 1000,
+            hopeless_s=plan.hopeless_ms / 1000,
+            end_s=plan.warmup_s + plan.duration_s,
+        )
+
     def _own(self, offsets_ns: list[int]) -> list[int]:
         return offsets_ns[self._share.part :: self._share.parts]
 
@@ -151,9 +165,9 @@ class _OpenLoop:
                 break
             self._start_request(due_ns, next(self._warmup_order))
         if not self._warmup.over:
-            self._recorder.open_window(
-                time.perf_counter_ns(), (time.perf_counter_ns() - self._start_ns) / NS_PER_S, steady=False
-            )
+            # Given up before anything was measured: the later half of what there was tells how far off the rate is.
+            half_ns = (time.perf_counter_ns() - self._start_ns) // 2
+            self._recorder.open_window(self._start_ns + half_ns, half_ns / NS_PER_S, steady=False)
 
     def _measure(self, alarm: Alarm, start_ns: int) -> None:
         for offset_ns in () if self._gave_up else self._offsets_ns:
@@ -179,6 +193,7 @@ class _OpenLoop:
             return
         if not answer.error and done_ns - due_ns <= self._plan.late_ms * NS_PER_MS:
             self._in_time.add(number)
+        self._answered += 1
         self._recorder.record(Sent(text, due_ns, sent_ns, done_ns), answer)
 
     def _hopeless(self) -> str:
@@ -194,6 +209,10 @@ class _OpenLoop:
             self._in_time.discard(number)
         if self._missed > self._plan.give_up_ratio * len(self._offsets_ns):
             return f"{self._missed} of {len(self._offsets_ns)} requests were already late or failed"
+        if self._backlog is not None:
+            since_s = (now_ns - self._start_ns) / NS_PER_S
+            if piled_up := self._backlog.look(since_s, self._sent, self._answered):
+                return piled_up
         if len(self._in_flight) > self._most_in_flight:
             return f"more than {self._most_in_flight} requests were in flight"
         if self._in_flight and now_ns - next(iter(self._in_flight.values())).sent_ns > NETWORK_TIMEOUT_NS:

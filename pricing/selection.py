@@ -50,7 +50,10 @@ def _matching(book: PriceBook, name: str, region: str | None, purchase_option: s
     with_option = [offer for offer in named if offer.purchase_option == purchase_option]
     if not with_option:
         there = _listed({offer.purchase_option for offer in named})
-        raise PriceError(f"no {purchase_option} price is known for {name!r}; known for it: {there}")
+        # No reservation is shipped: no dated source of one was found.
+        hint = "; fetch them with 'deploycost prices refresh', or add your own with 'deploycost prices add'"
+        hint = hint if purchase_option.startswith("reserved") else ""
+        raise PriceError(f"no {purchase_option} price is known for {name!r}; known for it: {there}{hint}")
     here = [
         offer for offer in with_option if offer.region == (region or DEFAULT_REGIONS.get(offer.cloud, offer.region))
     ]

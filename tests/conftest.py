@@ -18,6 +18,7 @@ from deploycost.dataset import Dataset, LabelledTexts
 from deploycost.demo_news import generate_news
 from deploycost.environment import MachineFacts
 from deploycost.records import (
+    LOAD_RULES,
     BroughtRecord,
     Certificate,
     Check,
@@ -287,6 +288,7 @@ def make_load() -> Callable[..., LoadRecord]:
             "server_cores": 1, "server_cpu_ratio": 0.9, "client_cpu_ratio": 0.2, "mean_tokens": 50.0,
             "certificate": Certificate(certified=True, checks=(Check(name="drift", ok=True, value=0, limit=1),)),
             "environment": MACHINE, "bundle_digest": "d" * 64, "seed": 1, "duration_s": 60.0, "finished_at": WHEN,
+            "rules": LOAD_RULES,
         }  # fmt: skip
         return LoadRecord(**(fields | changes))
 

@@ -1,11 +1,14 @@
 """The command as a person or a script meets it: exit codes, one-line complaints, and how little it loads."""
 
+import gc
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from deploycost.cli import main
 
 HEAVY = (
     "torch",
@@ -50,6 +53,15 @@ def test_light_commands_load_no_framework(arguments: list[str]) -> None:
     loaded = loaded_modules(*arguments)
     assert "deploycost.cli" in loaded
     assert not loaded & set(HEAVY)
+
+
+def test_short_commands_collect_no_garbage_and_leave_that_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("deploycost.cli.app", lambda *_, **__: seen.append(gc.isenabled()))
+    for command in ("quote", "run"):
+        main([command])
+    assert seen == [False, True]
+    assert gc.isenabled()
 
 
 def test_help_names_every_command() -> None:

@@ -13,7 +13,7 @@ from deploycost.benchmarking.endpoint import Endpoint, running_endpoint
 from deploycost.benchmarking.generator import Generator
 from deploycost.benchmarking.queueing import guess_capacity_rps, guess_prior
 from deploycost.benchmarking.search import Precision, Start, capacity_of, find_capacity, probe_duration_s
-from deploycost.benchmarking.verdict import curve_point, give_up_ratio
+from deploycost.benchmarking.verdict import curve_point, give_up_ratio, hopeless_ms
 from deploycost.errors import LoadTestFailed
 from deploycost.records import CurvePoint, Slo
 from deploycost.stats import minimum_samples
@@ -42,7 +42,10 @@ Period = tuple[float, float]
 
 @dataclass
 class Bench:
-    """The two processes under way, and every probe made so far with the period it took."""
+    """The two processes under way, and every probe made so far with the period it took.
+
+    A `hasty` one gives a probe up as soon as requests pile up for good.
+    """
 
     variant: str
     slo: Slo
@@ -52,6 +55,7 @@ class Bench:
     seed: int
     progress: Callable[[str], None]
     keep: Callable[[CurvePoint], None] = lambda _: None
+    hasty: bool = True
     results: list[tuple[ProbeResult, Period]] = field(default_factory=list)
 
     @property
@@ -79,6 +83,7 @@ class Bench:
             texts=self.generator.texts,
             late_ms=self.slo.p95_ms,
             give_up_ratio=give_up_ratio(self.slo),
+            hopeless_ms=hopeless_ms(self.slo) if self.hasty else 0.0,
             answers=PARITY_ANSWERS,
         )
         point = curve_point(self.run(plan), self.slo)

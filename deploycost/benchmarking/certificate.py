@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deploycost.benchmarking.cores import CorePlan, HostState
+from deploycost.benchmarking.endpoint import Target
 from deploycost.benchmarking.verdict import QUANTILE
 from deploycost.records import Certificate, Check, Slo
 from deploycost.stats import minimum_samples, wilson_interval
@@ -31,9 +32,11 @@ LEAST_LOADED_AGREEMENT_RATIO = 0.95
 class Evidence:
     """What a certificate is made from.
 
-    `decisive` are the probes from the capacity to the lowest failing rate, `at_capacity` those at the capacity, both
-    never empty; `ceiling` is a probe of a server that does nothing, above the capacity; `agreement` counts equal labels
-    and compared ones of requests one at a time, `loaded_agreement` of all others; None without labels to expect.
+    `decisive` are the probes from the capacity to the lowest failing rate, never none. `at_capacity` are those at the
+    capacity, none where a rate was not held: what it did to the server is the answer then. `ceiling` is a probe of a
+    server that does nothing, above the capacity; `agreement` counts equal labels and compared ones of requests one at a
+    time, `loaded_agreement` of all others; None without labels to expect.
+    `target` is the service that was running, where none was started.
     """
 
     slo: Slo
@@ -44,6 +47,7 @@ class Evidence:
     host: HostState
     agreement: tuple[int, int] | None
     loaded_agreement: tuple[int, int] | None = None
+    target: Target | None = None
 
 
 def certify(evidence: Evidence) -> Certificate:
@@ -57,6 +61,26 @@ def certify(evidence: Evidence) -> Certificate:
             "share of one core that the client used",
         ),
         _ceiling(evidence),
+        *(_at_capacity(evidence) if evidence.at_capacity else ()),
+        _at_most(
+            "calibration_drift",
+            evidence.host.drift_ratio,
+            MOST_DRIFT_RATIO,
+            "change of the time that a fixed piece of work takes, after the test against before",
+        ),
+        _pinning(evidence.cores, elsewhere=evidence.target is not None and evidence.target.elsewhere),
+    ]
+    if (stolen := evidence.host.steal_ratio) is not None:
+        checks.append(_at_most("steal_time", stolen, MOST_STEAL_RATIO, "share of CPU time that the host took away"))
+    if evidence.agreement is not None:
+        checks.append(_parity("output_parity", *evidence.agreement, LEAST_AGREEMENT_RATIO))
+    if evidence.loaded_agreement is not None:
+        checks.append(_parity("output_parity_under_load", *evidence.loaded_agreement, LEAST_LOADED_AGREEMENT_RATIO))
+    return Certificate(certified=all(check.ok for check in checks), checks=tuple(checks), unseen=_unseen(evidence))
+
+
+def _at_capacity(evidence: Evidence) -> tuple[Check, ...]:
+    return (
         _errors(evidence),
         _at_most(
             "littles_law",
@@ -70,21 +94,20 @@ def certify(evidence: Evidence) -> Certificate:
             MOST_GROWTH_RATIO,
             "growth of the median latency within a probe, as a share of the objective",
         ),
-        _at_most(
-            "calibration_drift",
-            evidence.host.drift_ratio,
-            MOST_DRIFT_RATIO,
-            "change of the time that a fixed piece of work takes, after the test against before",
-        ),
-        _pinning(evidence.cores),
-    ]
-    if (stolen := evidence.host.steal_ratio) is not None:
-        checks.append(_at_most("steal_time", stolen, MOST_STEAL_RATIO, "share of CPU time that the host took away"))
-    if evidence.agreement is not None:
-        checks.append(_parity("output_parity", *evidence.agreement, LEAST_AGREEMENT_RATIO))
-    if evidence.loaded_agreement is not None:
-        checks.append(_parity("output_parity_under_load", *evidence.loaded_agreement, LEAST_LOADED_AGREEMENT_RATIO))
-    return Certificate(certified=all(check.ok for check in checks), checks=tuple(checks))
+    )
+
+
+def _unseen(evidence: Evidence) -> tuple[str, ...]:
+    target, told = evidence.target, []
+    if target is not None and target.elsewhere:
+        told.append("memory, CPU, power and speed of the server's machine: it is another one")
+    elif target is not None and target.pid is None:
+        told.append("memory, CPU and power of the server: name its process with --pid")
+    if target is not None:
+        told.append("its settings and how long it takes to start: it was running before")
+    if evidence.agreement is None:
+        told.append("whether its answers are right: no labels are known to compare them with")
+    return tuple(told)
 
 
 def _at_most(name: str, value: float, limit: float, explanation: str) -> Check:
@@ -137,7 +160,10 @@ def _growth_ms(result: ProbeResult) -> float:
     return sum(medians[-half:]) / half - sum(medians[:half]) / half
 
 
-def _pinning(cores: CorePlan) -> Check:
+def _pinning(cores: CorePlan, *, elsewhere: bool) -> Check:
+    if elsewhere:
+        text = "the server runs on another machine; cores that both use"
+        return Check(name="pinned_apart", ok=True, value=0, limit=0, explanation=text)
     if not cores.server:
         return Check(
             name="pinned_apart",

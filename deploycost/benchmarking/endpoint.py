@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -30,6 +32,16 @@ class Target:
 
     url: str
     pid: int | None = None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether its host has none of this machine's addresses; False where that cannot be told."""
+        own = {each.address.split("%")[0] for listed in psutil.net_if_addrs().values() for each in listed}
+        try:
+            found = {str(info[4][0]).split("%")[0] for info in socket.getaddrinfo(address_of(self.url).host, None)}
+        except OSError:
+            return False
+        return bool(found) and not any(each in own or ip_address(each).is_loopback for each in found)
 
 
 @dataclass(frozen=True)

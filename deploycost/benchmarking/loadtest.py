@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -19,17 +19,18 @@ from deploycost.benchmarking.bench import (
     time_first_answer,
 )
 from deploycost.benchmarking.certificate import Evidence, certify
-from deploycost.benchmarking.cores import CorePlan, HostState, HostWatch, cores_of, plan_cores
-from deploycost.benchmarking.endpoint import Endpoint, Target, existing_endpoint, running_endpoint
-from deploycost.benchmarking.generator import Crew, Generator, Traffic, running_generator
+from deploycost.benchmarking.client import Client
+from deploycost.benchmarking.cores import CorePlan, HostState, HostWatch
+from deploycost.benchmarking.endpoint import running_endpoint
+from deploycost.benchmarking.generator import Generator, running_generator
 from deploycost.benchmarking.meters import assumed_power, gpu_meter, measured_power, package_meter
 from deploycost.benchmarking.sampling import Meters, Sampler
 from deploycost.benchmarking.search import PRECISIONS, Start, capacity_of, patient
-from deploycost.benchmarking.settings import Saturation, candidates, module_of, propose
+from deploycost.benchmarking.settings import Saturation, candidates, carries_more, module_of, propose
 from deploycost.benchmarking.verdict import QUANTILE
 from deploycost.environment import MachineFacts, now
 from deploycost.experiment import LoadSpec
-from deploycost.records import CurvePoint, Figure, LoadRecord, PowerUse, ServerSettings, Slo
+from deploycost.records import LOAD_RULES, CurvePoint, Figure, LoadRecord, PowerUse, ServerSettings, Slo, TuningDraft
 from deploycost.stats import minimum_samples
 from deploycost.units import milliseconds, rate
 from loadtests.result import ProbeResult, merged, quantile_ms
@@ -62,12 +63,15 @@ class LoadSubject:
 
 
 @dataclass(frozen=True)
-class Client:
-    """Who sends what: the traffic, the processes that make it, and the service to send it to, where one is running."""
+class Notes:
+    """What a load test tells on its way: each point of a curve, and how far a search for settings has come.
 
-    traffic: Traffic = field(default_factory=Traffic)
-    crew: Crew = field(default_factory=Crew)
-    target: Target | None = None
+    It goes on from a `draft`, where there is one, and tells each further one.
+    """
+
+    keep: Callable[[CurvePoint], None] = lambda _: None
+    draft: TuningDraft | None = None
+    leave: Callable[[TuningDraft], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class _Task:
     server: Server
     seed: int
     progress: Callable[[str], None]
-    keep: Callable[[CurvePoint], None]
+    notes: Notes
     client: Client
 
     @property
@@ -92,9 +96,8 @@ class _Task:
         return f"the endpoint of {self.subject.variant}"
 
     def cores(self, settings: ServerSettings) -> CorePlan:
-        """Cores of both sides; a process that is not ours stays on those it is on."""
-        planned = plan_cores(settings.workers * settings.threads, self.client.crew.workers)
-        return planned if self.client.target is None else CorePlan(cores_of(self.client.target.pid), planned.client)
+        """Cores of both sides."""
+        return self.client.cores(settings.workers * settings.threads)
 
     def generator(self, cores: CorePlan) -> AbstractContextManager[Generator]:
         """The client, with its workers."""
@@ -134,21 +137,21 @@ def measure(
     seed: int,
     progress: Callable[[str], None],
     server: Server | None = None,
-    keep: Callable[[CurvePoint], None] = lambda _: None,
+    notes: Notes | None = None,
     client: Client | None = None,
 ) -> LoadRecord:
     """What a variant carries on this machine under the objectives of `spec`.
 
     Everything started is stopped again, also on an exception or Ctrl-C. Where no rate meets the objectives the record
     says so with a capacity of 0. `server` says which endpoint to start for some settings, by default the one that
-    serves the bundle; `keep` is given each point of the curve as soon as it is there. For a `client` with a target
-    none is started, and what is not known of a service that was running is None in the record.
+    serves the bundle. For a `client` with a target none is started, and what is not known of a service that was running
+    is None in the record.
 
     Raises:
         LoadTestFailed: the endpoint or the client died, hung, did not start, or never gave a good answer.
     """
     server = server or partial(module_of, subject.bundle_folder)
-    task = _Task(subject, spec, machine, server, seed, progress, keep, client or Client())
+    task = _Task(subject, spec, machine, server, seed, progress, notes or Notes(), client or Client())
     return (
         _tuned(task)
         if spec.tune and task.client.target is None
@@ -158,22 +161,30 @@ def measure(
 
 def _tuned(task: _Task) -> LoadRecord:
     """The record of the settings that carry the most: of the best of a search, or of the default."""
-    tries = candidates(task.spec.server_threads)
-    with task.generator(task.cores(tries[0])) as generator:
-        tried = propose(tries, partial(_saturated, task, generator), task.slo.p95_ms)
-    best = tried[0].settings
-    if best == tries[0]:
-        best = tried[1].settings if len(tried) > 1 else best
-    task.progress(f"{task.subject.variant}: capacity with {best.text}, beside that of the default")
-    records = {each: _measure_with(task, each) for each in (tries[0], best)}
-    chosen = max(records.values(), key=lambda record: record.capacity_rps.value or 0.0)
+    tries, name = candidates(task.spec.server_threads), task.subject.variant
+    draft = task.notes.draft or TuningDraft(fingerprint=task.subject.fingerprint, begun_at=now())
+    if draft.tried:
+        task.progress(f"{name}: settings were tried before, which is kept")
+    else:
+        with task.generator(task.cores(tries[0])) as generator:
+            tried = propose(tries, partial(_saturated, task, generator), task.slo.p95_ms)
+        draft = draft.model_copy(update={"tried": tried})
+        task.notes.leave(draft)
+    best = next(each.settings for each in draft.tried if each.settings != tries[0])
+    for number, each in enumerate((tries[0], best), 1):
+        if any(record.server == each for record in draft.records):
+            continue
+        task.progress(f"{name}: capacity {number} of 2, with {each.text}{' (the default)' if number == 1 else ''}")
+        draft = draft.model_copy(update={"records": (*draft.records, _measure_with(task, each))})
+        task.notes.leave(draft)
+    found = {record.server: record for record in draft.records}
+    chosen = best if carries_more(found[best].capacity_rps, found[tries[0]].capacity_rps) else tries[0]
     told = tuple(
-        each.model_copy(update={"capacity_rps": records[each.settings].capacity_rps})
-        if each.settings in records
-        else each
-        for each in tried
+        each.model_copy(update={"capacity_rps": found[each.settings].capacity_rps}) if each.settings in found else each
+        for each in draft.tried
     )
-    return chosen.model_copy(update={"tuned": True, "tried": told})
+    task.progress(f"{name}: chosen: {chosen.text}" + (", which no other surely beats" if chosen == tries[0] else ""))
+    return found[chosen].model_copy(update={"tuned": True, "tried": told})
 
 
 def _saturated(task: _Task, generator: Generator, settings: ServerSettings) -> Saturation:
@@ -207,15 +218,17 @@ def _measure_with(task: _Task, settings: ServerSettings) -> LoadRecord:
 def _measure(stack: ExitStack, task: _Task, settings: ServerSettings, cores: CorePlan) -> _Measured:
     subject, spec, slo = task.subject, task.spec, task.slo
     generator = stack.enter_context(task.generator(cores))
-    endpoint = _endpoint(stack, task, settings, cores)
+    endpoint = task.client.endpoint(stack, task.name, task.server(settings), cores)
     sampler = None
     if (pid := endpoint.child.pid) is not None:
         meters = Meters(package=package_meter(), gpu=gpu_meter())
         sampler = stack.enter_context(Sampler(pid, cores.client, meters))
     precision = precise_enough(PRECISIONS[spec.precision], slo)
-    bench = Bench(subject.variant, slo, precision, generator, endpoint, task.seed, task.progress, task.keep)
+    bench = Bench(subject.variant, slo, precision, generator, endpoint, task.seed, task.progress, task.notes.keep)
     # A service that was running has answered others before.
     first_answer_s = time_first_answer(endpoint, subject.texts[0]) if task.client.target is None else None
+    if sampler:
+        sampler.watch_idle()
     lone = bench.closed(users=1)
     users = SATURATING_USERS * settings.workers * settings.threads
     saturation_rps = bench.closed(users=users).achieved_rps
@@ -227,12 +240,6 @@ def _measure(stack: ExitStack, task: _Task, settings: ServerSettings, cores: Cor
     capacity_rps = capacity_of(points, start.prior, precision.doubt_ratio).value or saturation_rps
     ceiling = probe_ceiling(generator, cores, slo, capacity_rps)
     return _Measured(bench, sampler, first_answer_s, lone, start, saturation_rps, points, ceiling)
-
-
-def _endpoint(stack: ExitStack, task: _Task, settings: ServerSettings, cores: CorePlan) -> Endpoint:
-    if task.client.target is not None:
-        return existing_endpoint(task.name, task.client.target)
-    return stack.enter_context(running_endpoint(task.name, tuple(task.server(settings)), cores.server))
 
 
 def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _Measured, host: HostState) -> LoadRecord:
@@ -249,8 +256,9 @@ def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _M
         at_capacity=at_capacity,
         ceiling=measured.ceiling,
         host=host,
-        agreement=_agreement(subject, [measured.lone]),
-        loaded_agreement=_agreement(subject, [each for each, _ in measured.bench.results if each is not measured.lone]),
+        agreement=agreement(subject, [measured.lone]),
+        loaded_agreement=agreement(subject, [each for each, _ in measured.bench.results if each is not measured.lone]),
+        target=task.client.target,
     )
     sampler = measured.sampler
     return LoadRecord(
@@ -278,6 +286,7 @@ def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _M
         url=task.client.target.url if task.client.target else "",
         arrivals=task.client.traffic.arrivals,
         texts_per_request=task.client.traffic.texts_per_request,
+        rules=LOAD_RULES,
         seed=task.seed,
         duration_s=host.duration_s,
         finished_at=now(),
@@ -290,7 +299,9 @@ def _power(
     answers_per_s = fmean(result.achieved_rps for result in at_capacity)
     counted = sampler.watts(busy)
     if counted is not None:
-        return measured_power(*counted, answers_per_s)
+        idle = sampler.idle_watts()
+        # Of other counters than at work it would be no part of that.
+        return measured_power(*counted, answers_per_s, idle[0] if idle and idle[1] == counted[1] else None)
     ratio = sampler.cpu_ratio(busy, cores)
     return assumed_power(task.machine.cpu_model, cores * (1.0 if ratio is None else ratio), answers_per_s)
 
@@ -325,7 +336,8 @@ def _capacity_reason(capacity: Figure, measured: _Measured) -> str:
     )
 
 
-def _agreement(subject: LoadSubject, results: Sequence[ProbeResult]) -> tuple[int, int] | None:
+def agreement(subject: LoadSubject, results: Sequence[ProbeResult]) -> tuple[int, int] | None:
+    """How many answers are as expected, of how many; None where nothing is known to expect."""
     expected = subject.expected_labels
     if expected is None:
         return None

@@ -67,12 +67,13 @@ def package_meter(folder: Path = POWERCAP) -> PackageCounter | None:
         return None
 
 
-def measured_power(watts: float, source: str, answers_per_s: float) -> PowerUse:
-    """Power as a counter told it, of all that the counter covers."""
+def measured_power(watts: float, source: str, answers_per_s: float, idle_watts: float | None = None) -> PowerUse:
+    """Power as a counter told it, of all that the counter covers, at work and before it."""
     return PowerUse(
         watts=Figure(value=watts),
         joules_per_request=Figure(value=watts / answers_per_s if answers_per_s else None),
         source=source,
+        idle_watts=None if idle_watts is None else Figure(value=idle_watts),
     )
 
 

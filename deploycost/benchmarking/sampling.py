@@ -17,6 +17,8 @@ from deploycost.energy_counter import NVML, RAPL, PackageCounter
 from deploycost.records import MemoryUse
 
 INTERVAL_S = 0.5
+# So long an idle server is watched where there is a counter of energy: four samples.
+IDLE_S = 3.5 * INTERVAL_S
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Sampler:
     def __init__(self, pid: int, cores: tuple[int, ...], meters: Meters | None = None) -> None:
         self._pid, self._cores, self._meters = pid, cores, meters
         self._samples: list[Sample] = []
+        self._idle: list[tuple[float, float]] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -86,6 +89,13 @@ class Sampler:
     ) -> None:
         self._stopped.set()
         self._thread.join()
+
+    def watch_idle(self) -> None:
+        """Waits while nothing is asked of the server, so that counters of energy tell what idling takes."""
+        if self._meters and (self._meters.package or self._meters.gpu):
+            began = time.perf_counter()
+            self._stopped.wait(IDLE_S)
+            self._idle.append((began, time.perf_counter()))
 
     def memory_use(self, busy: list[tuple[float, float]]) -> MemoryUse:
         """Idle is the first sample, at capacity the most within the `busy` periods, peak the most of all."""
@@ -116,6 +126,10 @@ class Sampler:
         ]
         told = [(watts, source) for watts, source in counters if watts is not None]
         return (sum(watts for watts, _ in told), " and ".join(source for _, source in told)) if told else None
+
+    def idle_watts(self) -> tuple[float, str] | None:
+        """Power by the same counters while the server was watched idle; None where it was not."""
+        return self.watts(self._idle)
 
     def _rate(self, busy: list[tuple[float, float]], counter: Callable[[Sample], float | None]) -> float | None:
         """How fast a counter rose during the periods, per second; None where no period holds two readings."""

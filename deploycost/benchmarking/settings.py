@@ -1,9 +1,10 @@
 """Server settings that carry more: a small search by saturation, so that few of them need a search for a capacity.
 
 Rounds of successive halving (Jamieson and Talwalkar, 2016): every candidate is saturated by a closed loop for a moment,
-the better half is again, and so on; the order turns round each time, so that a machine that slows down meets all alike.
-A candidate stands by the median of its rounds. Batches can raise what a server does at most and ruin its latency at
-the same time, so the search only proposes: the capacity of what it proposes is then found beside that of the default.
+and once more in the reverse order, so that a machine that slows down meets all alike; the better half is again, and so
+on until two are left. A candidate stands by the median of all its turns. Batches can raise what a server does at most
+and ruin its latency at the same time, so the search only proposes: the capacity of what it proposes is then found
+beside that of the default.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from deploycost.benchmarking.endpoint import endpoint_module
-from deploycost.records import ServerSettings, TriedSettings
+from deploycost.records import Figure, ServerSettings, TriedSettings
 
 # Most texts computed together, and how long they wait for company.
 _BATCHES = ((8, 0.0), (1, 0.0), (32, 0.0), (8, 2.0), (32, 5.0))
@@ -45,22 +46,20 @@ def candidates(cores: int) -> tuple[ServerSettings, ...]:
 def propose(tries: Sequence[ServerSettings], saturate: Saturate, limit_ms: float) -> tuple[TriedSettings, ...]:
     """All that was tried, best first: those whose answers came within the limit before those whose did not.
 
-    The first of `tries` is the default, which is saturated as often as the best.
+    The first of `tries` is the default, which is saturated as often as the best; the two of them come first.
     """
     seen: dict[ServerSettings, list[Saturation]] = {each: [] for each in tries}
     left = list(tries)
     while True:
-        for each in left:
+        for each in (*left, *reversed(left)):
             seen[each].append(saturate(each))
+        kept = sorted(left, key=lambda each: _rank(seen[each], limit_ms))[: max(_LEAST_LEFT, len(left) // 2)]
+        if tries[0] not in kept:
+            kept[-1] = tries[0]
+        left = [each for each in left if each in kept]
         if len(left) <= _LEAST_LEFT:
             break
-        ranked = sorted(left, key=lambda each: _rank(seen[each], limit_ms))
-        kept = ranked[: max(_LEAST_LEFT, len(left) // 2)]
-        # Turned round for the next round.
-        left = list(reversed([each for each in left if each in kept or each == tries[0]]))
-        if len(left) == _LEAST_LEFT + 1 and tries[0] not in kept:
-            left.remove(kept[-1])
-    tried = sorted(seen, key=lambda each: (-len(seen[each]), _rank(seen[each], limit_ms)))
+    tried = sorted(seen, key=lambda each: (each not in left, -len(seen[each]), _rank(seen[each], limit_ms)))
     return tuple(
         TriedSettings(
             settings=each,
@@ -70,6 +69,16 @@ def propose(tries: Sequence[ServerSettings], saturate: Saturate, limit_ms: float
         )
         for each in tried
     )
+
+
+def carries_more(other: Figure, default: Figure) -> bool:
+    """Whether a capacity is above that of the default by more than chance: each is beyond an end of an interval.
+
+    The greater of two capacities that are the same is too great, by chance; so the default stays where they may be.
+    """
+    value, usual = other.value or 0.0, default.value or 0.0
+    beyond = default.high is not None and value >= default.high
+    return value > usual and (beyond or usual <= (other.low or 0.0))
 
 
 def module_of(bundle: Path, settings: ServerSettings) -> tuple[str, ...]:

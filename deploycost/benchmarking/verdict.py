@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log
+
 from hdrh.histogram import HdrHistogram
 
 from deploycost.benchmarking.crossing import design_effect
@@ -17,11 +19,19 @@ ERRORS = "errors"
 LEAST_SERVED_RATIO = 0.9
 # A probe a little beyond the limit tells where the limit is, so only one so far beyond is stopped before its time.
 HOPELESS_STRAIN = 4
+# At its capacity a server lets so small a share of its answers wait as long as waits have to grow for that a probe is
+# stopped: the tails of queues fall exponentially (Asmussen, Applied Probability and Queues, 2003, XIII.5).
+HOPELESS_SHARE = 1e-6
 
 
 def give_up_ratio(slo: Slo) -> float:
     """The share of late or failed requests beyond which a probe is so far from the objectives that it may stop."""
     return min(1.0, HOPELESS_STRAIN * (LATE_RATIO + slo.max_error_ratio))
+
+
+def hopeless_ms(slo: Slo) -> float:
+    """The wait in ms to which requests do not pile up at a server that bears the objectives, not even in a burst."""
+    return slo.p95_ms * log(HOPELESS_SHARE) / log(LATE_RATIO)
 
 
 def curve_point(result: ProbeResult, slo: Slo) -> CurvePoint:

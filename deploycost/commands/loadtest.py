@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
 from deploycost import pipeline
-from deploycost.commands.options import LoadFlags, Place, asked, with_flags
+from deploycost.commands.options import LoadFlags, Place, asked
 from deploycost.commands.output import say, show, show_json, width
+from deploycost.commands.service import find_service_capacity, hold_service, service_test
 from deploycost.commands.soak import CourseFlags, hold
 from deploycost.commands.traffic import ServiceFlags, TrafficFlags, client_of, own_texts
 from deploycost.environment import machine_facts
 from deploycost.errors import NoAnswer, UserError, unknown_name
-from deploycost.experiment import Experiment
-from deploycost.records import LoadRecord, Variant, write_record
+from deploycost.records import LoadRecord, Variant
 from deploycost.reporting.tables import load_curve_table, settings_table
 from deploycost.task_dataset import load_texts
 from deploycost.units import rate
-from deploycost.workspace import open_run, write_text
+from deploycost.workspace import open_run
 
 if TYPE_CHECKING:
-    from deploycost.benchmarking.loadtest import Client
+    pass
 
 
 def loadtest(
@@ -47,13 +45,17 @@ def loadtest(
     Example: deploycost loadtest --verify newest --duration 10min
 
     Example: deploycost loadtest --url http://127.0.0.1:9000 --texts mine.csv --name my-service
+
+    Example: deploycost loadtest --url http://127.0.0.1:9000 --texts mine.csv --rate 40 --duration 10min
     """
     place, traffic, service = place or Place(), traffic or TrafficFlags(), service or ServiceFlags()
     client, course = client_of(traffic, service), course or CourseFlags()
-    if course.holds and service.url is not None:
-        raise UserError("--verify and --rate hold a variant of a run; --url finds the capacity of a service")
+    holds = course.holds
     if service.url is not None:
-        records = [_of_service(variants, load, traffic, service, client, instance_type)]
+        test = service_test(variants, load, traffic, service, client, instance_type)
+        if holds:
+            return hold_service(test, load, place, course, json=json)
+        records = [find_service_capacity(test)]
     else:
         run = open_run(place.runs_dir, place.run)
         wanted = asked(run, None, load)
@@ -61,7 +63,7 @@ def loadtest(
         seed, texts = wanted.training.seed, own_texts(traffic)
         sample = pipeline.sample_texts(texts or load_texts(wanted.dataset, seed).test.texts, seed)
         bench = pipeline.LoadBench(sample, machine_facts(instance_type), client, own_texts=texts is not None)
-        if course.holds:
+        if holds:
             return hold(run, wanted, chosen, bench, course, json=json)
         with run.locked():
             records = pipeline.load_test(run, run.adopt(wanted), chosen, bench, say, again=course.again)
@@ -75,34 +77,6 @@ def loadtest(
         show(*(settings_table(record, width()) for record in records if record.tried))
     _require_a_capacity(records)
     return 0
-
-
-def _of_service(
-    variants: tuple[str, ...],
-    load: LoadFlags | None,
-    traffic: TrafficFlags,
-    service: ServiceFlags,
-    client: Client,
-    instance_type: str | None,
-) -> LoadRecord:
-    """The record of a service that was running, which is also written where the user asked."""
-    texts = own_texts(traffic)
-    if variants or texts is None:
-        raise UserError(
-            "--url tests what runs there: name no variants, and give its requests by --texts FILE (.txt, .jsonl, .csv "
-            "or .parquet)"
-        )
-    if load is not None and load.tune:
-        raise UserError("--tune seeks settings of our own endpoint; it has no say over a service that runs at --url")
-    name = service.name or urlsplit(service.url or "").netloc.replace(":", "-")
-    wanted = with_flags(Experiment(), load)
-    sample = pipeline.sample_texts(texts, wanted.training.seed)
-    bench = pipeline.LoadBench(sample, machine_facts(instance_type), client, own_texts=True)
-    record = pipeline.measure_service(name, wanted, bench, say)
-    path = service.out or Path(f"{name}.load.json")
-    write_text(path, write_record(record))
-    say(f"{name}: record written to {path}; price it with 'deploycost quote --record {path}'")
-    return record
 
 
 def _tell_texts(record: LoadRecord) -> None:

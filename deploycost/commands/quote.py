@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -69,9 +69,9 @@ def quote(
     refuse_two_peaks(price)
     run = run_of_records(place) if record else open_run(place.runs_dir, place.run)
     wanted = asked(run, None, price, slo)
+    bounds = bounds_of(rows)
     variants = answers.known_subjects(run, record)
     whole = rows.all or json or crossover is not None
-    bounds = Bounds(rows.max_p95, rows.min_accuracy, rows.max_monthly)
     sheet = answers.quote_now(
         run,
         variants,
@@ -91,6 +91,26 @@ def quote(
     )
     warn(sheet.warnings)
     return 0
+
+
+def bounds_of(rows: RowFlags) -> Bounds:
+    """What rows must keep to be shown.
+
+    Raises:
+        UserError: all bounds that no row could be held to, in one line.
+    """
+    mistakes = [
+        f"{flag} must be a number above zero{'' if most == inf else f' and at most {most:g}'}, got {value:g}"
+        for flag, value, most in (
+            ("--max-p95", rows.max_p95, inf),
+            ("--min-accuracy", rows.min_accuracy, 1.0),
+            ("--max-monthly", rows.max_monthly, inf),
+        )
+        if value is not None and not (isfinite(value) and 0 < value <= most)
+    ]
+    if mistakes:
+        raise UserError("; ".join(mistakes))
+    return Bounds(rows.max_p95, rows.min_accuracy, rows.max_monthly)
 
 
 def run_of_records(place: Place) -> Run:

@@ -33,7 +33,7 @@ class CourseFlags:
     again: Annotated[bool, Parameter(negative="", help="Test anew what was tested before.")] = False
     verify: Annotated[
         str | None,
-        Parameter(help="Hold the rate that a quote plans for a server: a file of the run's quotes folder, or newest."),
+        Parameter(help="Hold the rate that a quote plans for a server: a file, one that the run keeps, or newest."),
     ] = None
     rate: Annotated[float | None, Parameter(help="Hold so many requests per second.")] = None
     duration: Annotated[
@@ -71,6 +71,22 @@ class CourseFlags:
             raise UserError(f"--duration {text!r}: expected a length of time such as 90s, 10min or 1h")
         return float(match[1]) * _SECONDS[match[2]]
 
+    def rate_of(self, name: str, sheet: NamedSheet | None) -> tuple[float, str]:
+        """The rate to hold a variant or a service at, and why this one: of the quote, or as asked.
+
+        Raises:
+            UserError: the quote knows no capacity of it.
+        """
+        return (self.rate or 0.0, "as asked") if sheet is None else planned_rate(sheet, name)
+
+
+@dataclass(frozen=True)
+class NamedSheet:
+    """A kept quote, and what it is called."""
+
+    name: str
+    sheet: QuoteSheet
+
 
 def hold(
     run: Run,
@@ -86,44 +102,62 @@ def hold(
     Raises:
         NoAnswer: a variant did not hold its objectives.
     """
-    rates = planned_rates(run, chosen, course.verify) if course.verify is not None else None
+    sheet = quote_sheet(run, course.verify) if course.verify is not None else None
+    rates = [course.rate_of(variant.name, sheet) for variant in chosen]
     records = []
     with run.locked():
-        for variant in chosen:
-            rate_rps, reason = rates[variant.name] if rates is not None else (course.rate or 0.0, "as asked")
+        for variant, (rate_rps, reason) in zip(chosen, rates, strict=True):
             say(f"{variant.name}: {rate_rps:.3g}/s for {course.duration_s:g} s, {reason}")
             held = (rate_rps, reason, course.duration_s)
             records.append(pipeline.soak_test(run, wanted, variant, bench, held, say))
+    show_soaks(records, json=json)
+    return 0
+
+
+def show_soaks(records: Sequence[SoakRecord], *, json: bool) -> None:
+    """Shows what came of rates that were held.
+
+    Raises:
+        NoAnswer: one did not hold its objectives.
+    """
     if json:
         documents = [record.model_dump(mode="json") for record in records]
         show_json(documents[0] if len(documents) == 1 else {"records": documents})
     else:
         show(soak_table(records, width()))
-    _require_held(records)
-    return 0
+    if broken := [f"{each.variant} at {each.rate_rps:.3g}/s: {each.point.reason}" for each in records if not each.held]:
+        raise NoAnswer(f"the objectives did not hold: {'; '.join(broken)}")
 
 
-def planned_rates(run: Run, chosen: Sequence[Variant], quote: str) -> dict[str, tuple[float, str]]:
-    """For each variant the rate that a kept quote plans for one server like the one measured, and why.
+def planned_rate(sheet: NamedSheet, name: str) -> tuple[float, str]:
+    """The rate that a kept quote plans for one server like the one measured, and why.
 
     That is the planning utilisation times the measured capacity. What a machine that was not measured would carry is
     no matter for a test on this one.
 
     Raises:
-        UserError: there is no such quote, or it knows no capacity of a variant.
+        UserError: it knows no capacity of what is named.
+    """
+    capacities = [q.measured_capacity_rps.value for q in sheet.sheet.quotes if q.variant == name]
+    capacity_rps = next((value for value in capacities if value), None)
+    if capacity_rps is None:
+        known = sorted({q.variant for q in sheet.sheet.quotes if q.measured_capacity_rps.value})
+        raise UserError(
+            f"quote {sheet.name} knows no capacity of {name}; load-test it, then quote again; "
+            f"it knows: {', '.join(known) or 'none'}"
+        )
+    ratio = sheet.sheet.policy.utilisation_ratio
+    return ratio * capacity_rps, f"{100 * ratio:.0f} % of {capacity_rps:.3g}/s, as quote {sheet.name} plans"
+
+
+def quote_sheet(run: Run, quote: str) -> NamedSheet:
+    """The quote of a file, or of those that a run keeps: by its name, or the newest.
+
+    Raises:
+        UserError: there is no such quote, or it is damaged.
     """
     path = _quote_path(run, quote)
-    sheet = read_record(path, QuoteSheet)
-    found: dict[str, tuple[float, str]] = {}
-    for variant in chosen:
-        capacities = [q.measured_capacity_rps.value for q in sheet.quotes if q.variant == variant.name]
-        capacity_rps = next((value for value in capacities if value), None)
-        if capacity_rps is None:
-            raise UserError(f"quote {path.name} knows no capacity of {variant.name}; load-test it, then quote again")
-        ratio = sheet.policy.utilisation_ratio
-        reason = f"{100 * ratio:.0f} % of {capacity_rps:.3g}/s, as quote {path.stem} plans"
-        found[variant.name] = (ratio * capacity_rps, reason)
-    return found
+    return NamedSheet(path.stem, read_record(path, QuoteSheet))
 
 
 def _quote_path(run: Run, quote: str) -> Path:
@@ -137,8 +171,3 @@ def _quote_path(run: Run, quote: str) -> Path:
         known = ", ".join(path.stem for path in kept) or "none"
         raise UserError(f"no quote {quote!r}; give a file, {NEWEST}, or one that the run keeps: {known}")
     return named[0]
-
-
-def _require_held(records: Sequence[SoakRecord]) -> None:
-    if broken := [f"{each.variant} at {each.rate_rps:.3g}/s: {each.point.reason}" for each in records if not each.held]:
-        raise NoAnswer(f"the objectives did not hold: {'; '.join(broken)}")

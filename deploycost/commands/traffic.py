@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from deploycost.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from deploycost.benchmarking.loadtest import Client
+    from deploycost.benchmarking.client import Client
 
 ARRIVALS = ("poisson", "constant", "trace")
 PROTOCOLS = ("deploycost", "open-inference", "template")
@@ -75,9 +75,9 @@ def client_of(traffic: TrafficFlags, service: ServiceFlags) -> Client:
     Raises:
         UserError: all that contradicts itself, in one line; or a file that cannot be used.
     """
+    from deploycost.benchmarking.client import Client
     from deploycost.benchmarking.endpoint import Target
     from deploycost.benchmarking.generator import Crew, Traffic
-    from deploycost.benchmarking.loadtest import Client
     from loadtests.plan import ProbePlan
     from loadtests.workload import read_material
 

@@ -32,7 +32,7 @@ OWNED = "owned"
 class Site:
     """What a machine draws and what that emits: watts idle and at load, the building's share, grams of CO2e per kWh.
 
-    None where it is not known. `source` says where the figures come from.
+    None where it is not known. `source` says where the watts come from, `grid_source` where the grams.
     """
 
     watts_idle: Decimal | None = None
@@ -40,6 +40,7 @@ class Site:
     pue: Decimal | None = None
     grams_co2e_per_kwh: Decimal | None = None
     source: str = ""
+    grid_source: str = ""
 
 
 SiteOf = Callable[[Offer], Site]

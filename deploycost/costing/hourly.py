@@ -78,7 +78,9 @@ class HourlyFleet:
         """Machines rented in each hour."""
         needed = self.needed(requests_per_month)
         base = min(needed) if self.base else 0
-        peak = tuple(self.peak.rented(count - base) for count in needed)
+        # Of 168 hours few differ.
+        rented = {count: self.peak.rented(count - base) for count in set(needed)}
+        peak = tuple(rented[count] for count in needed)
         if self.peak.always_on or not self.policy.autoscale:
             peak = (max(peak),) * len(peak)
         return Schedule(self.base.rented(base) if self.base else 0, peak)

@@ -25,7 +25,7 @@ from deploycost.costing.rows import OS_RESERVE_BYTES, MachineRow
 from deploycost.costing.sieve import NO_BOUNDS, SORTS, Bounds, Sight, SortKey, bounds_told, nearest_miss, pareto, within
 from deploycost.costing.table import Table
 from deploycost.errors import NoAnswer
-from deploycost.records import LoadRecord, Quote, Subject, Variant
+from deploycost.records import LOAD_RULES, LoadRecord, Quote, Subject, Variant
 from deploycost.units import milliseconds, percent, usd
 from deploycost.verdicts import Policy, QuoteSheet, Traffic
 
@@ -247,6 +247,11 @@ def _marked(quotes: list[Quote]) -> list[Quote]:
 
 def _load_warnings(loads: dict[str, LoadRecord], slo_p95_ms: float) -> list[str]:
     told = []
+    if stale := sorted(name for name, load in loads.items() if load.rules != LOAD_RULES):
+        others = f" and {len(stale) - 1} others" if len(stale) > 1 else ""
+        told.append(
+            f"{stale[0]}{others}: load-tested by the rules of another version; test again with 'deploycost loadtest'"
+        )
     for name, load in sorted(loads.items()):
         if not load.certificate.certified:
             failed = ", ".join(check.name for check in load.certificate.checks if not check.ok)

@@ -89,9 +89,13 @@ def _why_none(sheet: QuoteSheet, sieve: _Sieve, least: float) -> str:
         fastest = min((value for each in sieve.slow if (value := each.p95_ms.value) is not None), default=None)
         seen = f" (the lowest p95 seen is {milliseconds(fastest)})" if fastest is not None else ""
         advice.append(f"allow more with --slo-p95{seen}")
-    if sieve.too_large:
-        told.append(f"{len(sieve.too_large)} do not fit the machine's memory")
+    untold = [each for each in sieve.too_large if each.fits_memory is None]
+    if len(sieve.too_large) > len(untold):
+        told.append(f"{len(sieve.too_large) - len(untold)} do not fit the machine's memory")
         advice.append("choose machines with more memory")
+    if untold:
+        told.append(f"of {len(untold)} it is not known whether they fit the memory of machines not tested on")
+        advice.append(f"load-test on one such as {untold[0].instance_type} and give its load.json with --record")
     if sieve.inaccurate:
         most = max(each.accuracy.value or 0.0 for each in sieve.inaccurate)
         told.append(f"{len(sieve.inaccurate)} are below {percent(least)} accuracy")

@@ -71,10 +71,10 @@ class MachineRow:
             for rps in {rate.value, rate.low, rate.high}
             if rps
         }
-        energy = energy_of(site_of(offer), rate, hours, requests)
+        energy = energy_of(site_of(offer), rate, hours, requests, self.capacity.own_load)
         accuracy = accuracy_of(self.variant)
         fits_memory, memory_reason = memory_fit(self.capacity, offer)
-        p95_ms = Figure(value=planned_p95_ms(load, self.policy), basis=rate.basis)
+        p95_ms = planned_p95(self.capacity, self.policy)
         parts = self._parts(fleet, requests) if fleet else ()
         return self._row(
             usd_per_hour=_mean_price(parts) if self.machine.base and parts else self._usd_per_hour(offer),
@@ -218,6 +218,13 @@ def memory_fit(capacity: Capacity, offer: Offer) -> tuple[bool | None, str]:
 def planned_p95_ms(load: LoadRecord | None, policy: Policy) -> float | None:
     """The latency where it was measured, at the planned load there: a machine scaled by cores is not faster."""
     return load.p95_at(policy.utilisation_ratio * (load.capacity_rps.value or 0.0)) if load else None
+
+
+def planned_p95(capacity: Capacity, policy: Policy) -> Figure:
+    """The latency at the planned load: as measured where the capacity rests on a load test, else as projected."""
+    if capacity.load is None and capacity.p95_ms is not None:
+        return capacity.p95_ms
+    return Figure(value=planned_p95_ms(capacity.load, policy), basis=capacity.capacity_rps.basis)
 
 
 def meets_slo(rate: Figure, p95_ms: Figure, slo_p95_ms: float) -> bool | None:

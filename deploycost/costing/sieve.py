@@ -113,19 +113,36 @@ def pareto(sight: Sight) -> list[bool | None]:
     judged = np.flatnonzero(np.isfinite([sight.planned, sight.p95_ms, sight.accuracy]).all(axis=0) & sight.deployable)
     marks: list[bool | None] = [None] * len(sight.planned)
     # Rows alike in latency and accuracy, such as those of one variant, are beaten by the cheapest of them.
-    alike = np.stack([sight.p95_ms[judged], -sight.accuracy[judged]], axis=1)
-    groups, group_of = np.unique(alike, axis=0, return_inverse=True)
-    group_of = group_of.ravel()
-    least = np.full(len(groups), np.inf)
+    p95_ms, inaccuracy = sight.p95_ms[judged], -sight.accuracy[judged]
+    order = np.lexsort((inaccuracy, p95_ms))
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = (np.diff(p95_ms[order]) != 0) | (np.diff(inaccuracy[order]) != 0)
+    group_of = np.empty(len(order), dtype=np.int64)
+    group_of[order] = np.cumsum(begins) - 1
+    least = np.full(begins.sum(), np.inf)
     np.minimum.at(least, group_of, sight.planned[judged])
-    best = [
-        not ((groups <= group).all(axis=1) & (least <= cost) & ((groups < group).any(axis=1) | (least < cost))).any()
-        for group, cost in zip(groups, least, strict=True)
-    ]
+    best = _unbeaten(inaccuracy[order][begins], least)
     cheapest = sight.planned[judged] == least[group_of]
     for place, group, is_cheapest in zip(judged.tolist(), group_of.tolist(), cheapest.tolist(), strict=True):
         marks[place] = bool(best[group] and is_cheapest)
     return marks
+
+
+def _unbeaten(inaccuracy: Floats, cost: Floats) -> list[bool]:
+    """Whether nothing before a row costs as little and is as accurate; rows by rising latency, then inaccuracy.
+
+    What comes later is slower, or as fast and less accurate, and so beats nothing before it.
+    """
+    place_of = np.unique(inaccuracy, return_inverse=True)[1].ravel()
+    # By inaccuracy: the least cost so far of what is at most so inaccurate.
+    least_so_far = np.full(place_of.max(initial=-1) + 1, np.inf)
+    unbeaten = []
+    for place, own in zip(place_of.tolist(), cost.tolist(), strict=True):
+        better = own < least_so_far[place]
+        unbeaten.append(bool(better))
+        if better:
+            np.minimum(least_so_far[place:], own, out=least_so_far[place:])
+    return unbeaten
 
 
 def _misses(bounds: Bounds, sight: Sight) -> Floats:

@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from deploycost.costing.alternatives import CapacityOn, CarriedOn, Machine, SiteOf
+from deploycost.costing.alternatives import CapacityOn, CarriedOn, Machine, Site, SiteOf
+from deploycost.costing.energy import Power, power_of_machine
 from deploycost.costing.fleet import MILLION
 from deploycost.costing.ranking import Costs, Floats, cost_all
 from deploycost.costing.rows import MachineRow, accuracy_of, needed_bytes, planned_p95_ms, training_monthly_usd
@@ -149,7 +150,7 @@ class Table:
         # Few load tests stand behind all rows.
         loads = {id(carried.load): carried.load for row in self._carried for carried in row}
         p95_of = {number: planned_p95_ms(load, self.policy) for number, load in loads.items()}
-        return self._by_kind(lambda carried: p95_of[id(carried.load)])
+        return self._by_kind(lambda carried: p95_of[id(carried.load)] if carried.load else carried.p95_ms)
 
     @cached_property
     def _costs(self) -> Costs:
@@ -165,10 +166,7 @@ class Table:
 
     def _energy(self, site_of: SiteOf, *, carbon: bool) -> Floats:
         sites = [site_of(machine.offer) for machine in self.machines]
-        idle, load = (
-            np.array([_nan(w) for w in watts])
-            for watts in zip(*((s.watts_idle, s.watts_load) for s in sites), strict=True)
-        )
+        idle, load = self._watts(sites)
         building = np.array([float(site.pue or 1) for site in sites])
         with np.errstate(divide="ignore", invalid="ignore"):
             busy_hours = self.traffic.requests_per_month / (SECONDS_PER_HOUR * self._rates[:, self._kinds])
@@ -176,6 +174,19 @@ class Table:
         if carbon:
             energy = energy * np.array([_nan(site.grams_co2e_per_kwh) for site in sites])
         return energy.ravel()
+
+    def _watts(self, sites: Sequence[Site]) -> tuple[Floats, Floats]:
+        """Of each row idle and at load."""
+        published = [_watts_of(power_of_machine(site, None)) for site in sites]
+        idle, load = (np.tile(watts, (len(self.variants), 1)) for watts in zip(*published, strict=True))
+        for number, row in enumerate(self._carried):
+            for kind, carried in enumerate(row):
+                if carried.is_own:
+                    for column in np.flatnonzero(self._kinds == kind).tolist():
+                        idle[number, column], load[number, column] = _watts_of(
+                            power_of_machine(sites[column], carried.load)
+                        )
+        return idle, load
 
 
 def unknown_reason(told: str) -> str:
@@ -206,6 +217,10 @@ def _places(names: Sequence[str]) -> NDArray[np.int64]:
     """The place of each name in their alphabetical order."""
     place = {name: number for number, name in enumerate(sorted(set(names)))}
     return np.array([place[name] for name in names], dtype=np.int64)
+
+
+def _watts_of(power: Power | None) -> tuple[float, float]:
+    return (_nan(power.idle.value), _nan(power.load.value)) if power else (np.nan, np.nan)
 
 
 def _nan(value: float | Decimal | None) -> float:

@@ -14,9 +14,11 @@ from deploycost.pipeline.due import (
 from deploycost.pipeline.load import (
     LoadBench,
     load_bench,
+    load_failure,
     load_test,
     measure_service,
     sample_texts,
+    soak_service,
     soak_test,
 )
 from deploycost.pipeline.material import Material, Say, gather
@@ -36,12 +38,14 @@ __all__ = [
     "finished",
     "gather",
     "load_bench",
+    "load_failure",
     "load_test",
     "measure_service",
     "memory_advice",
     "profile_is_done",
     "run_worker",
     "sample_texts",
+    "soak_service",
     "soak_test",
     "tuning_fingerprint",
     "variants_of",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from statistics import pstdev
@@ -15,15 +17,27 @@ from deploycost.errors import LoadTestFailed, UserError
 from deploycost.experiment import Experiment
 from deploycost.pipeline.due import finished
 from deploycost.pipeline.material import Say
-from deploycost.records import CurvePoint, LoadFailure, LoadRecord, ServerSettings, SoakRecord, Variant, write_record
+from deploycost.records import (
+    LOAD_RULES,
+    CurvePoint,
+    LoadFailure,
+    LoadRecord,
+    Record,
+    ServerSettings,
+    SoakRecord,
+    TuningDraft,
+    Variant,
+    write_record,
+)
 from deploycost.workspace import Run, fingerprint, write_text
 from serving.bundle import BundleError, open_bundle
 
 if TYPE_CHECKING:
-    from deploycost.benchmarking.loadtest import Client, LoadSubject
+    from deploycost.benchmarking.client import Client
+    from deploycost.benchmarking.loadtest import LoadSubject
 
-# Raised when a change of ours to how load tests work makes their earlier results stale.
-_LOAD_RULES = 2
+# Settings are compared by what a machine did within the hour: later it may be another one.
+_DRAFT, _DRAFT_LASTS_S = "load-draft.json", 3600
 # Enough texts for their lengths to be like the task's; the load test repeats them in a seeded order.
 LOAD_TEXTS = 500
 # How far a number over HTTP may be from that expected, over the spread of those: in int8 it depends a little on what
@@ -60,8 +74,8 @@ def load_test(
 
     Raises:
         UserError: a bundle is damaged.
-        LoadTestFailed: the endpoint or the client failed, of which a `load-failure.json` is kept; earlier records stay
-            as they were, and the other variants are tested before it is told.
+        LoadTestFailed: the endpoint or the client failed, of which a `load-failure.json` is kept, as of a Ctrl-C;
+            earlier records stay as they were, and the other variants are tested before it is told.
     """
     records: list[LoadRecord] = []
     failures: list[LoadFailure] = []
@@ -73,7 +87,11 @@ def load_test(
             say(f"{variant.name}: load-tested before, kept")
             records.append(kept)
             continue
-        say(f"{variant.name}: load test {number} of {len(chosen)}")
+        stale = not again and (folder / "load.json").exists()
+        why = "; what was found before is damaged, or of another question, machine or rule" if stale else ""
+        say(f"{variant.name}: load test {number} of {len(chosen)}{why}")
+        if again:
+            (folder / _DRAFT).unlink(missing_ok=True)
         outcome = _measured(folder, variant, experiment, bench, mark, say)
         if isinstance(outcome, LoadRecord):
             records.append(outcome)
@@ -87,10 +105,10 @@ def load_test(
 def _load_fingerprint(variant: Variant, experiment: Experiment, bench: LoadBench) -> str:
     """A digest of all that decides what load-testing a variant comes to."""
     return fingerprint(
-        _LOAD_RULES,
+        LOAD_RULES,
         variant.export.bundle_digest,
         experiment.load.model_dump(mode="json"),
-        bench.machine.instance_type,
+        *(bench.machine.instance_type, bench.machine.cpu_model, bench.machine.cpu_cores),
         *_workload(bench),
     )
 
@@ -99,29 +117,60 @@ def _measured(
     folder: Path, variant: Variant, experiment: Experiment, bench: LoadBench, mark: str, say: Say
 ) -> LoadRecord | LoadFailure:
     """Load-tests one variant and keeps what came of it: its record, or why there is none beside an earlier one."""
-    from deploycost.benchmarking.loadtest import measure, slo_of
+    from deploycost.benchmarking.loadtest import Notes, measure
 
     subject = _subject(folder / "bundle", variant, bench.texts, mark)
     seed = experiment.training.seed
     points: list[CurvePoint] = []
+    notes = Notes(points.append, _draft(folder / _DRAFT, mark), partial(_write, folder / _DRAFT))
     try:
-        record = measure(subject, experiment.load, bench.machine, seed, say, client=bench.client, keep=points.append)
-    except LoadTestFailed as error:
+        record = measure(subject, experiment.load, bench.machine, seed, say, client=bench.client, notes=notes)
+    except (LoadTestFailed, KeyboardInterrupt) as error:
+        failure = load_failure(variant.name, experiment, bench, error, points, mark)
+        _write(folder / "load-failure.json", failure)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         say(f"{variant.name}: {error}")
-        failure = LoadFailure(
-            fingerprint=mark,
-            variant=variant.name,
-            slo=slo_of(experiment.load),
-            reason=str(error),
-            curve=tuple(points),
-            environment=bench.machine,
-            finished_at=now(),
-        )
-        write_text(folder / "load-failure.json", write_record(failure))
         return failure
-    write_text(folder / "load.json", write_record(record))
-    (folder / "load-failure.json").unlink(missing_ok=True)
+    _write(folder / "load.json", record)
+    for name in ("load-failure.json", _DRAFT):
+        (folder / name).unlink(missing_ok=True)
     return record
+
+
+def _draft(path: Path, mark: str) -> TuningDraft | None:
+    """How far a search for settings came that was cut off a while ago, on the same question; else None."""
+    draft = finished(path, TuningDraft, mark)
+    if draft is None:
+        return None
+    age_s = (datetime.fromisoformat(now()) - datetime.fromisoformat(draft.begun_at)).total_seconds()
+    return draft if age_s <= _DRAFT_LASTS_S else None
+
+
+def _write(path: Path, record: Record) -> None:
+    write_text(path, write_record(record))
+
+
+def load_failure(
+    name: str,
+    experiment: Experiment,
+    bench: LoadBench,
+    error: BaseException,
+    points: Sequence[CurvePoint],
+    mark: str = "",
+) -> LoadFailure:
+    """The record of a load test that ended without a capacity: by an error, or a Ctrl-C, which says nothing."""
+    from deploycost.benchmarking.loadtest import slo_of
+
+    return LoadFailure(
+        fingerprint=mark,
+        variant=name,
+        slo=slo_of(experiment.load),
+        reason=str(error) or "interrupted",
+        curve=tuple(points),
+        environment=bench.machine,
+        finished_at=now(),
+    )
 
 
 def soak_test(
@@ -155,17 +204,37 @@ def soak_test(
     return record
 
 
-def measure_service(name: str, experiment: Experiment, bench: LoadBench, say: Say) -> LoadRecord:
-    """Load-tests a service that is running already, which the client of the bench names.
+def measure_service(
+    name: str, experiment: Experiment, bench: LoadBench, say: Say, keep: Callable[[CurvePoint], None] = lambda _: None
+) -> LoadRecord:
+    """Load-tests a service that is running already, which the client of the bench names; `keep` is given each point.
 
     Raises:
         LoadTestFailed: it could not be reached, died, or never gave a good answer.
     """
-    from deploycost.benchmarking.loadtest import LoadSubject, measure
+    from deploycost.benchmarking.loadtest import LoadSubject, Notes, measure
 
-    mark = fingerprint(_LOAD_RULES, name, experiment.load.model_dump(mode="json"), *_workload(bench))
+    mark = fingerprint(LOAD_RULES, name, experiment.load.model_dump(mode="json"), *_workload(bench))
     subject = LoadSubject(name, Path(), "", bench.texts, None, None, mark)
-    return measure(subject, experiment.load, bench.machine, experiment.training.seed, say, client=bench.client)
+    seed = experiment.training.seed
+    return measure(subject, experiment.load, bench.machine, seed, say, client=bench.client, notes=Notes(keep))
+
+
+def soak_service(
+    name: str, experiment: Experiment, bench: LoadBench, held: tuple[float, str, float], say: Say
+) -> SoakRecord:
+    """Holds such a service at a rate, as `soak_test` does a variant.
+
+    Raises:
+        LoadTestFailed: it could not be reached, died, or the client did.
+    """
+    from deploycost.benchmarking.loadtest import LoadSubject
+    from deploycost.benchmarking.soak import Soak, soak
+
+    rate_rps, reason, duration_s = held
+    subject = LoadSubject(name, Path(), "", bench.texts, None, None, "")
+    asked = Soak(rate_rps, reason, duration_s, settings=None)
+    return soak(subject, experiment.load, asked, bench.machine, experiment.training.seed, say, client=bench.client)
 
 
 def _workload(bench: LoadBench) -> tuple[object, ...]:

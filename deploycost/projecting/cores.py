@@ -7,6 +7,7 @@ is that which was measured, and unknown where it is not. None of them is ever ca
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from deploycost.projecting.machines import (
     projected_capacity,
     projected_rates,
 )
+from deploycost.projecting.request_times import architecture_of, known_device
 from deploycost.records import Figure, LoadRecord, Service, Subject
 from deploycost.verdicts import Capacity, Carried
 from pricing.book import Offer
@@ -27,13 +29,21 @@ from pricing.book import Offer
 # The same rate per core as where it was measured. Sustained clocks of machines for hire run from 2.2 to 4.5 GHz around
 # 3.2, and vector units differ.
 SPEED_PER_CORE = Band(0.7, 1.0, 1.4)
+# Where neither that CPU nor this one is in a table: of the servers that are, nine pairs in ten differ by no more in the
+# time that a text is projected to take in int8 on a core.
+SPEED_OF_UNKNOWN = Band(0.4, 1.0, 2.5)
+# On the same chip: what boost clocks and neighbours move.
+SPEED_OF_SAME = Band(0.8, 1.0, 1.2)
+# What tells one chip from others of its maker: a word with a digit, as in `Xeon Platinum 8375C`.
+_CHIP_WORD = re.compile(r"\b(?=[a-z]*\d)[a-z0-9]{3,}\b")
 
 
-def capacity_on(variant: Subject, offer: Offer) -> Capacity:
+def capacity_on(variant: Subject, offer: Offer, utilisation_ratio: float = 1.0) -> Capacity:
     """What the variant carries on the machine, in requests per second, with its basis and a sentence that says why.
 
     Measured where a load test was made on this instance type; projected where its chip and the model's shape are known;
-    assumed, by cores, on other CPUs of the measured architecture; unknown on the rest.
+    assumed, by cores, on other CPUs of the measured architecture; unknown on the rest. Where no load test tells of
+    latencies, p95 is projected at that share of the capacity.
     """
     here = [load for load in _loads(variant) if _is_on(load, offer)]
     if here:
@@ -41,25 +51,29 @@ def capacity_on(variant: Subject, offer: Offer) -> Capacity:
         return _measured(max(here, key=lambda load: load.finished_at), offer)
     # Of a service of the user's own it is not known what it computes.
     if not isinstance(variant, Service):
-        projected = projected_capacity(variant, offer, _in_order(variant))
+        projected = projected_capacity(variant, offer, _in_order(variant), utilisation_ratio)
         if projected is not None:
             return projected
     reason = _why_unknown(variant, offer)
     if reason:
         return Capacity(capacity_rps=Figure(value=None, basis="assumed"), reason=f"unknown: {reason}")
-    return _scaled(_loads(variant)[0], offer)
+    return _scaled(_nearest(_loads(variant), offer), offer)
 
 
-def carried_on(variants: Sequence[Subject], offers: Sequence[Offer]) -> list[list[Carried]]:
+def carried_on(
+    variants: Sequence[Subject], offers: Sequence[Offer], utilisation_ratio: float = 1.0
+) -> list[list[Carried]]:
     """The same of every variant on every machine, a row for each variant: what ranks them, without the reasons."""
     machines = [machine_of(offer) for offer in offers]
-    return [_carried(variant, offers, machines) for variant in variants]
+    return [_carried(variant, offers, machines, utilisation_ratio) for variant in variants]
 
 
-def _carried(variant: Subject, offers: Sequence[Offer], machines: Sequence[Machine | None]) -> list[Carried]:
+def _carried(
+    variant: Subject, offers: Sequence[Offer], machines: Sequence[Machine | None], utilisation_ratio: float
+) -> list[Carried]:
     loads, projected = _loads(variant), [None] * len(offers)
     if not isinstance(variant, Service):
-        projected = projected_rates(variant, machines, _in_order(variant))
+        projected = projected_rates(variant, machines, _in_order(variant), utilisation_ratio)
     named = any(load.environment.instance_type for load in loads)
     row = []
     for offer, found in zip(offers, projected, strict=True):
@@ -70,8 +84,9 @@ def _carried(variant: Subject, offers: Sequence[Offer], machines: Sequence[Machi
         elif _why_unknown(variant, offer):
             row.append(Carried(None, None, None))
         else:
-            scale = _scale(loads[0], offer)
-            row.append(Carried(_times(loads[0].capacity_rps.value, scale.value), loads[0], scale.copies))
+            load = _nearest(loads, offer)
+            scale = _scale(load, offer)
+            row.append(Carried(_times(load.capacity_rps.value, scale.value), load, scale.copies))
     return row
 
 
@@ -85,7 +100,7 @@ def _why_unknown(variant: Subject, offer: Offer) -> str | None:
         return f"{offer.accelerator_name} was not measured; {there}"
     if not _loads(variant):
         return f"not load-tested; run 'deploycost loadtest {variant.name}'"
-    measured = _architecture(_loads(variant)[0])
+    measured = architecture_of(_nearest(_loads(variant), offer))
     if offer.architecture not in (None, measured):
         return (
             f"measured on {measured}, and {offer.cpu_model} is {offer.architecture}, which computes otherwise; {there}"
@@ -93,10 +108,15 @@ def _why_unknown(variant: Subject, offer: Offer) -> str | None:
     return None
 
 
-def _architecture(load: LoadRecord) -> str:
-    """The instruction set, as price rows name it: the last word of a platform such as `Linux x86_64`."""
-    word = load.environment.platform.split()[-1].lower()
-    return {"amd64": "x86_64", "aarch64": "arm64"}.get(word, word)
+def _nearest(loads: Sequence[LoadRecord], offer: Offer) -> LoadRecord:
+    """The load test to scale from: on the same chip, else on the same kind of CPU, else the first there is."""
+    return max(loads, key=lambda load: (_is_same_chip(load, offer), architecture_of(load) == offer.architecture))
+
+
+def _is_same_chip(load: LoadRecord, offer: Offer) -> bool:
+    """Whether the CPU measured has all that tells the offer's from others; asked of those in no table alone."""
+    there = set(_CHIP_WORD.findall((offer.cpu_model or "").casefold()))
+    return bool(there) and there <= set(_CHIP_WORD.findall(load.environment.cpu_model.casefold()))
 
 
 def _loads(variant: Subject) -> tuple[LoadRecord, ...]:
@@ -120,6 +140,7 @@ class _Scale(NamedTuple):
     value: float
     high: float
     thread: Band
+    speed: Band
     kept: Band
     copies: int
 
@@ -129,10 +150,18 @@ def _scale(load: LoadRecord, offer: Offer) -> _Scale:
     copies = max(1, int(vcpus // cores))
     used_vcpus = min(vcpus, float(copies * cores))
     thread = WHOLE if offer.vcpu_is == "core" else THREAD_IN_CORES
+    speed = _speed(load, offer)
     kept = RATE_KEPT_BY_COPIES if copies > 1 else WHOLE
     machines = used_vcpus / cores * float(offer.sustained_cpu_ratio)
-    low, value, high = (machines * a * b * c for a, b, c in zip(thread, SPEED_PER_CORE, kept, strict=True))
-    return _Scale(low, value, high, thread, kept, copies)
+    low, value, high = (machines * a * b * c for a, b, c in zip(thread, speed, kept, strict=True))
+    return _Scale(low, value, high, thread, speed, kept, copies)
+
+
+def _speed(load: LoadRecord, offer: Offer) -> Band:
+    """The rate of a core there over one where it was measured."""
+    if _is_same_chip(load, offer):
+        return SPEED_OF_SAME
+    return SPEED_PER_CORE if known_device(load.environment.cpu_model) else SPEED_OF_UNKNOWN
 
 
 def _scaled(load: LoadRecord, offer: Offer) -> Capacity:
@@ -153,12 +182,13 @@ def _times(rate: float | None, factor: float) -> float | None:
 
 def _reason(load: LoadRecord, offer: Offer, scale: _Scale) -> str:
     thread, kept, copies = scale.thread, scale.kept, scale.copies
+    chip = {SPEED_OF_SAME: ", the same chip", SPEED_OF_UNKNOWN: ", both in no table"}.get(scale.speed, "")
     kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[offer.vcpu_is]
     parts = [
         f"assumed from {load.server_cores} measured core{'s' if load.server_cores > 1 else ''} of "
         f"{load.environment.cpu_model}: {float(offer.vcpus):g} vCPUs of {offer.cpu_model or 'an unknown CPU'}",
         f"a vCPU is {kind} and counts {thread if thread is not WHOLE else 1} of a core",
-        f"speed per core times {SPEED_PER_CORE}",
+        f"speed per core times {scale.speed}{chip}",
     ]
     if copies > 1:
         parts.append(f"{copies} servers keep {kept} of their rates")

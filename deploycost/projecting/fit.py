@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from math import exp, log
+from collections.abc import Iterable, Mapping, Sequence
+from math import exp, inf, log
 from statistics import median
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -27,16 +27,21 @@ from deploycost.projecting.utilisation import COMPONENTS, LAYER_COSTS, LENGTHS, 
 COVERED = 0.9
 # A factor of a metric needs so many settings where both were measured.
 _LEAST_PAIRS = 4
-# An interval's width needs so many rows.
-_LEAST_ROWS = 20
+# An interval's width needs so many rows, and so many groups that were left out: rows of one group err alike, so that of
+# few groups the worst decides. One alone says next to nothing.
+_LEAST_ROWS, _LEAST_GROUPS, _FEWEST_GROUPS = 20, 5, 2
 _START = Parameters(
     layer_seconds={"fused": 20e-6, "graph": 60e-6, "eager": 200e-6, "cpu": 30e-6},
     peak_ratio=0.7,
+    cpu_peak_ratio=0.9,
+    elementwise_cost=12.0,
+    core_loss=0.1,
     deviations=dict(
         zip(COMPONENTS, (0.5, 0.2, 0.5, 0.05, 0.05, 0.05, 0.05, 0.15, 0.05, 0.15, 0.06, 0.08, 0.035), strict=True)
     ),
     lengths=dict(zip(LENGTHS, (2.0, 2.0, 3.0, 2.0, 1.5, 1.5, 3.0, 2.0, 3.0, 2.0), strict=True)),
 )
+_RATIOS = ("peak_ratio", "cpu_peak_ratio", "elementwise_cost", "core_loss")
 Way = Literal["device", "runtime", "source", "length", "shape", "precision"]
 WAYS: tuple[Way, ...] = get_args(Way)
 
@@ -155,16 +160,46 @@ def width_of(rows: Sequence[LeftOut]) -> float:
     return scores[-1][0]
 
 
+def rows_by_kind(rows: Iterable[LeftOut]) -> dict[str, list[LeftOut]]:
+    """Rows by kind of chip and what was new."""
+    by_kind: dict[str, list[LeftOut]] = defaultdict(list)
+    for row in rows:
+        by_kind[row.kind].append(row)
+    return by_kind
+
+
+def kind_width(name: str, by_kind: Mapping[str, Sequence[LeftOut]]) -> float:
+    """The width of the intervals of a kind; where it has few groups, that of the worst of them.
+
+    Where it has but one, the most that any row needed, those too of which the device was new: that is to know less.
+    Infinite without any.
+    """
+    rows = by_kind.get(name, ())
+    groups = distinct_groups(rows)
+    if len(groups) >= _LEAST_GROUPS:
+        return width_of(rows)
+    if len(groups) >= _FEWEST_GROUPS:
+        return max(width_of(group) for group in groups)
+    of_new_devices = by_kind.get(f"{name.partition('/')[0]}/device", ())
+    return max((abs(row.error) / row.deviation for row in (*rows, *of_new_devices)), default=inf)
+
+
+def distinct_groups(rows: Sequence[LeftOut]) -> list[list[LeftOut]]:
+    """The groups that rows are of; what leaves out the same rows in two ways is one."""
+    groups: dict[tuple[Way, int], list[LeftOut]] = defaultdict(list)
+    for row in rows:
+        groups[row.group].append(row)
+    return list({frozenset(id(row.observation) for row in group): group for group in groups.values()}.values())
+
+
 def find_widths(fitted: Fitted, observations: Sequence[Observation]) -> dict[str, float]:
     """The width of intervals by `kind/novelty`, from all ways of leaving out.
 
     Where too few rows were new in one way, a kind of chip goes by the widest of what it has.
     """
     rows = [row for way in WAYS for row in left_out(fitted, observations, way)]
-    by_kind: dict[str, list[LeftOut]] = defaultdict(list)
-    for row in rows:
-        by_kind[row.kind].append(row)
-    found = {name: width_of(own) for name, own in by_kind.items() if len(own) >= _LEAST_ROWS}
+    by_kind = rows_by_kind(rows)
+    found = {name: kind_width(name, by_kind) for name, own in by_kind.items() if len(own) >= _LEAST_ROWS}
     for kind in {row.observation.setting.place.device.kind for row in rows}:
         widest = max(width for name, width in found.items() if name.startswith(f"{kind}/"))
         for novelty in NOVELTIES:
@@ -198,9 +233,11 @@ def search(evidence: Evidence, start: Parameters = _START, steps: int = 40) -> P
         print(f"{score(vector):.4f}", file=sys.stderr, flush=True)
 
     first = _packed(start)
-    # A device keeps up from a third to all of its peak; likeness reaches at least over a factor of e, so that what was
+    # A device keeps up from a third to all of its peak, what is elementwise is slower than a matrix product, and cores
+    # lose at most half a doubling; likeness reaches at least over a factor of e, so that what was
     # never measured is told by arithmetic rather than by the mean of all that was.
-    bounds = [(log(3e-6), log(5e-4))] * len(LAYER_COSTS) + [(log(0.33), log(1.0))]
+    bounds = [(log(3e-6), log(5e-4))] * len(LAYER_COSTS) + [(log(0.33), log(1.0))] * 2
+    bounds += [(log(1.0), log(30.0)), (log(0.01), log(0.5))]
     bounds += [(log(0.01), log(2.0))] * len(COMPONENTS) + [(log(1.0), log(30.0))] * len(LENGTHS)
     options = {"maxiter": steps, "maxfun": 10_000}
     found = minimize(score, first, method="L-BFGS-B", bounds=bounds, callback=tell, options=options)
@@ -210,7 +247,7 @@ def search(evidence: Evidence, start: Parameters = _START, steps: int = 40) -> P
 def _packed(parameters: Parameters) -> Array:
     values = [
         *(parameters.layer_seconds[name] for name in LAYER_COSTS),
-        parameters.peak_ratio,
+        *(getattr(parameters, name) for name in _RATIOS),
         *(parameters.deviations[name] for name in COMPONENTS),
         *(parameters.lengths[name] for name in LENGTHS),
     ]
@@ -219,12 +256,13 @@ def _packed(parameters: Parameters) -> Array:
 
 def _unpacked(vector: Array) -> Parameters:
     values = [exp(value) for value in vector]
-    one, two = len(LAYER_COSTS), len(LAYER_COSTS) + 1 + len(COMPONENTS)
+    one, two = len(LAYER_COSTS), len(LAYER_COSTS) + len(_RATIOS)
+    three = two + len(COMPONENTS)
     return Parameters(
         layer_seconds=dict(zip(LAYER_COSTS, values[:one], strict=True)),
-        peak_ratio=values[one],
-        deviations=dict(zip(COMPONENTS, values[one + 1 : two], strict=True)),
-        lengths=dict(zip(LENGTHS, values[two:], strict=True)),
+        **dict(zip(_RATIOS, values[one:two], strict=True)),
+        deviations=dict(zip(COMPONENTS, values[two:three], strict=True)),
+        lengths=dict(zip(LENGTHS, values[three:], strict=True)),
     )
 
 
@@ -240,10 +278,10 @@ def _rounded(parameters: Parameters) -> Parameters:
         return {name: float(f"{value:.4g}") for name, value in values.items()}
 
     return Parameters(
-        four(parameters.layer_seconds),
-        float(f"{parameters.peak_ratio:.4g}"),
-        four(parameters.deviations),
-        four(parameters.lengths),
+        layer_seconds=four(parameters.layer_seconds),
+        **four({name: getattr(parameters, name) for name in _RATIOS}),
+        deviations=four(parameters.deviations),
+        lengths=four(parameters.lengths),
     )
 
 

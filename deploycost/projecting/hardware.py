@@ -14,6 +14,7 @@ from deploycost.errors import UserError, nearest
 DATA_FOLDER = Path(__file__).parent / "data"
 Precision = Literal["fp32", "tf32", "fp16", "int8"]
 Kind = Literal["gpu", "accelerator", "cpu"]
+Architecture = Literal["x86_64", "arm64"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "int8")
 # What stands in for a rate that a chip has no unit for: it then computes at the next wider one.
 _WIDER: dict[Precision, Precision] = {"int8": "fp16", "fp16": "tf32", "tf32": "fp32"}
@@ -39,6 +40,11 @@ class Device:
     cores: int
     threads_per_core: int
     source: str
+
+    @property
+    def architecture(self) -> Architecture:
+        """The instruction set of a CPU, as price rows name it."""
+        return "arm64" if self.name.startswith(_ARM) else "x86_64"
 
     def rate(self, precision: Precision) -> float:
         """Operations per second at that precision, or at the next wider one that the chip has."""
@@ -118,6 +124,7 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ("Xeon Sapphire", "Sapphire Rapids"), ("Graviton4", "Neoverse V2"), ("Google Axion", "Neoverse V2"),
     ("Graviton2", "Neoverse N1"), ("Ampere Altra", "Neoverse N1"),
 )  # fmt: skip
+_ARM = ("Graviton", "Ampere", "Google Axion", "Azure Cobalt", "Apple")
 _SOCKETS = re.compile(r"\s+x\s?(\d+)\b|^(\d+)\s?x\s+", re.IGNORECASE)
 
 

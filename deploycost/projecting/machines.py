@@ -14,8 +14,22 @@ from typing import NamedTuple
 
 from deploycost.projecting.hardware import Device
 from deploycost.projecting.projection import WIDEST_RATIO
-from deploycost.projecting.queue import batched_capacity_within, capacity_within
-from deploycost.projecting.request_times import ENDPOINT_S, Seen, Times, known_device, seen_in, times_on
+from deploycost.projecting.queue import (
+    Batches,
+    batched_capacity_within,
+    batched_latency_at,
+    capacity_within,
+    latency_at,
+)
+from deploycost.projecting.request_times import (
+    ENDPOINT_S,
+    NOTHING_SEEN,
+    Seen,
+    Times,
+    known_device,
+    seen_in,
+    times_on,
+)
 from deploycost.projecting.variant_work import Request, request_of
 from deploycost.records import Figure, LoadRecord, Variant
 from deploycost.units import milliseconds
@@ -66,17 +80,19 @@ class Told(NamedTuple):
     reason: str
 
 
-def projected_capacity(variant: Variant, offer: Offer, loads: Sequence[LoadRecord]) -> Capacity | None:
+def projected_capacity(
+    variant: Variant, offer: Offer, loads: Sequence[LoadRecord], utilisation_ratio: float
+) -> Capacity | None:
     """What the variant carries there by projection; None where the model's shape or the machine's chip is not known.
 
     None too where evidence is too thin for a CPU that a load test can be scaled to. `loads` are load tests of the
-    variant on other machines, the last made last.
+    variant on other machines, the last made last: that on the same chip tells, else on a known one, else any. Where
+    none tells latencies they are projected too, at so much of the capacity.
     """
     request, machine = request_of(variant), machine_of(offer)
     if request is None or machine is None:
         return None
-    load = loads[-1] if loads else None
-    seen = seen_in(load)
+    load, seen = _telling(_all_seen(loads), machine.device)
     times = times_on(request, seen, machine.device)
     if times is None:
         return None
@@ -89,34 +105,51 @@ def projected_capacity(variant: Variant, offer: Offer, loads: Sequence[LoadRecor
         reason=told.reason,
         load=rests_on,
         server_copies=_copies(machine, seen) if rests_on else None,
+        p95_ms=None if rests_on else _p95_ms(request, seen, machine, utilisation_ratio),
     )
 
 
 def projected_rates(
-    variant: Variant, machines: Sequence[Machine | None], loads: Sequence[LoadRecord]
+    variant: Variant, machines: Sequence[Machine | None], loads: Sequence[LoadRecord], utilisation_ratio: float
 ) -> list[Carried | None]:
     """What ranks the same on many machines, None where it would be None: no interval is reckoned, no reason written."""
     request = request_of(variant)
     if request is None:
         return [None] * len(machines)
-    load = loads[-1] if loads else None
-    seen = seen_in(load)
-    times_of = {
-        device: times_on(request, seen, device) for device in {each.device for each in machines if each is not None}
-    }
+    on_each: list[Carried | None] = [None] * len(machines)
+    all_seen = _all_seen(loads)
+    for device, numbers in _by_device(tuple(machines)).items():
+        load, seen = _telling(all_seen, device)
+        times = times_on(request, seen, device)
+        if times is None:
+            continue
+        is_thin = _is_thin(times)
+        for number in numbers:
+            machine = machines[number]
+            assert machine is not None, "it has a device"  # noqa: S101 - for the types
+            if is_thin:
+                on_each[number] = None if load and machine.is_cpu else Carried(None, None, None)
+            else:
+                on_each[number] = _rate_on(_question(request, seen, machine, times), load, utilisation_ratio)
+    return on_each
 
-    def carried(machine: Machine | None) -> Carried | None:
-        times = times_of[machine.device] if machine else None
-        if machine is None or times is None:
-            return None
-        if _is_thin(times):
-            return None if load and machine.is_cpu else Carried(None, None, None)
-        rests_on = load if machine.is_cpu else None
-        question = _question(request, seen, machine, times)
-        copies = _copies(machine, seen) if rests_on else None
-        return Carried(question.rate(_usual(question.bands())), rests_on, copies)
 
-    return [carried(machine) for machine in machines]
+def _rate_on(question: _OnCard | _OnCpu, load: LoadRecord | None, utilisation_ratio: float) -> Carried:
+    usual = _usual(question.bands())
+    rate_rps = question.rate(usual)
+    if load and question.machine.is_cpu:
+        return Carried(rate_rps, load, _copies(question.machine, question.seen))
+    return Carried(rate_rps, None, None, question.p95_ms(usual, utilisation_ratio * rate_rps))
+
+
+@lru_cache(maxsize=8)
+def _by_device(machines: tuple[Machine | None, ...]) -> dict[Device, list[int]]:
+    """The numbers of the machines with each device."""
+    found: dict[Device, list[int]] = {}
+    for number, machine in enumerate(machines):
+        if machine is not None:
+            found.setdefault(machine.device, []).append(number)
+    return found
 
 
 def machine_of(offer: Offer) -> Machine | None:
@@ -127,6 +160,21 @@ def machine_of(offer: Offer) -> Machine | None:
     return Machine(
         device, float(offer.vcpus), offer.vcpu_is, float(offer.sustained_cpu_ratio), float(offer.accelerator_count)
     )
+
+
+def _all_seen(loads: Sequence[LoadRecord]) -> list[tuple[LoadRecord | None, Seen]]:
+    """Each load test with what it says, the last made first; of none what is usual."""
+    return [(load, seen_in(load)) for load in reversed(loads)] or [(None, NOTHING_SEEN)]
+
+
+def _telling(all_seen: Sequence[tuple[LoadRecord | None, Seen]], device: Device) -> tuple[LoadRecord | None, Seen]:
+    """The load test that tells most of a chip, of those alike the first."""
+
+    def nearness(each: tuple[LoadRecord | None, Seen]) -> int:
+        there = each[1].device
+        return 0 if there is None or there.kind != "cpu" else 2 if there.family == device.family else 1
+
+    return max(all_seen, key=nearness)
 
 
 def _is_thin(times: Times) -> bool:
@@ -151,15 +199,34 @@ def _capacity(request: Request, seen: Seen, machine: Machine) -> Told:
     times = times_on(request, seen, machine.device)
     assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
     question = _question(request, seen, machine, times)
-    bands = question.bands()
-    usual = _usual(bands)
-    worse = exp(hypot(log(times.reach), *(log(band.value / band.low) for band in bands)))
-    better = exp(hypot(log(times.reach), *(log(band.high / band.value) for band in bands)))
-    value, low, high = (question.rate(usual * factor) for factor in (1.0, worse, 1 / better))
+    usual, worst, best = _slowness(question.bands(), times.reach)
+    value, low, high = (question.rate(slower) for slower in (usual, worst, best))
     parts = question.reasons(usual)
     if value == 0:
         parts.append(f"an answer takes longer than p95 within {milliseconds(seen.slo_ms)} allows")
     return Told(value, low, high, "; ".join(parts))
+
+
+@lru_cache(maxsize=100_000)
+def _p95_ms(request: Request, seen: Seen, machine: Machine, utilisation_ratio: float) -> Figure:
+    """The latency at so much of the capacity. At each end of the interval the capacity is that end's too, as fleets
+    are planned by it."""
+    times = times_on(request, seen, machine.device)
+    assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
+    question = _question(request, seen, machine, times)
+    value, high, low = (
+        question.p95_ms(slower, utilisation_ratio * question.rate(slower))
+        for slower in _slowness(question.bands(), times.reach)
+    )
+    return Figure(value=value, low=low, high=high, basis="projected")
+
+
+def _slowness(bands: Sequence[Band], reach: float) -> tuple[float, float, float]:
+    """How many times as long everything takes: usually, at worst and at best."""
+    usual = _usual(bands)
+    worse = exp(hypot(log(reach), *(log(band.value / band.low) for band in bands)))
+    better = exp(hypot(log(reach), *(log(band.high / band.value) for band in bands)))
+    return usual, usual * worse, usual / better
 
 
 def _question(request: Request, seen: Seen, machine: Machine, times: Times) -> _OnCard | _OnCpu:
@@ -190,12 +257,23 @@ class _OnCpu:
 
     def rate(self, slower: float) -> float:
         """Requests per second where everything takes `slower` times as long as projected."""
+        alone = capacity_within(self._service_s(slower), self.seen.spread, self.seen.slo_ms / 1000)
+        return alone * self._over_alone
+
+    def p95_ms(self, slower: float, rate_rps: float) -> float:
+        """The latency at a rate of the whole machine."""
+        return 1000 * latency_at(rate_rps / self._over_alone, self._service_s(slower), self.seen.spread)
+
+    @property
+    def _over_alone(self) -> float:
+        """What the machine carries over what the queue allows one copy of the endpoint."""
+        copies = _copies(self.machine, self.seen)
+        return copies * _kept_by_the_endpoint(self.seen) * self.machine.sustained_ratio
+
+    def _service_s(self, slower: float) -> float:
         # Fewer cores than the server had where it was measured: it takes its work in turns.
         short = max(1.0, self.seen.cores / self.machine.vcpus)
-        service_s = (self.times.seconds[1] * slower + ENDPOINT_S) * short
-        alone = capacity_within(service_s, self.seen.spread, self.seen.slo_ms / 1000)
-        copies = _copies(self.machine, self.seen)
-        return copies * alone * _kept_by_the_endpoint(self.seen) * self.machine.sustained_ratio
+        return (self.times.seconds[1] * slower + ENDPOINT_S) * short
 
     def reasons(self, slower: float) -> list[str]:
         """Why, in parts of a sentence."""
@@ -230,10 +308,20 @@ class _OnCard:
 
     def rate(self, slower: float) -> float:
         """Requests per second where everything takes `slower` times as long as projected."""
+        per_card = batched_capacity_within(self._batch_s(slower), self.seen.slo_ms / 1000)
+        return min(per_card * self._endpoints, self._fed_rps())
+
+    def p95_ms(self, slower: float, rate_rps: float) -> float:
+        """The latency at a rate of the whole machine."""
+        return 1000 * batched_latency_at(rate_rps / self._endpoints, self._batch_s(slower))
+
+    @property
+    def _endpoints(self) -> float:
+        return max(1.0, self.machine.cards // 1)
+
+    def _batch_s(self, slower: float) -> Batches:
         share = min(1.0, self.machine.cards)
-        batch_s = {size: seconds * slower / share + ENDPOINT_S for size, seconds in self.times.seconds.items()}
-        per_card = batched_capacity_within(batch_s, self.seen.slo_ms / 1000)
-        return min(per_card * max(1.0, self.machine.cards // 1), self._fed_rps())
+        return tuple((size, seconds * slower / share + ENDPOINT_S) for size, seconds in self.times.seconds.items())
 
     def reasons(self, slower: float) -> list[str]:
         """Why, in parts of a sentence."""

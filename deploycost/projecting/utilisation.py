@@ -1,9 +1,10 @@
 """How far from the speed of light a setting runs, interpolated from evidence that is near to it.
 
-The time of a batch is what the device's peak rates allow plus a fixed cost per layer, times a factor. The logarithm of
-that factor is a Gaussian process (Rasmussen and Williams, 2006): a sum of what is common to a class of runtimes, to a
-device, to both, and to like sizes of work. Near evidence decides where there is some; far from it the mean does, and
-the deviation says so.
+The time of a batch is what the device's peak rates allow plus a fixed cost per layer, times a factor. On CPUs what is
+elementwise adds to it, at a share of the peak, and cores that work on one request together lose some of their work. The
+logarithm of that factor is a Gaussian process (Rasmussen and Williams, 2006): a sum of what is common to a class of
+runtimes, to a device, to both, and to like sizes of work. Near evidence decides where there is some; far from it the
+mean does, and the deviation says so.
 """
 
 from __future__ import annotations
@@ -41,21 +42,34 @@ _LEAST_OVER_IDEAL = 1.05
 
 @dataclass(frozen=True)
 class Parameters:
-    """What the fit found: seconds per layer, the share of its peak a device keeps up, deviations and length scales."""
+    """What the fit found: seconds per layer, the share of its peak a device keeps up, deviations and length scales.
+
+    Of CPUs: `cpu_peak_ratio` is their share of the peak, an elementwise operation takes as long as `elementwise_cost`
+    of matrix products in fp32, and m cores do the work of m to the power of 1 - `core_loss` on one request.
+    """
 
     layer_seconds: dict[str, float]
     peak_ratio: float
+    cpu_peak_ratio: float
+    elementwise_cost: float
+    core_loss: float
     deviations: dict[str, float]
     lengths: dict[str, float]
 
 
 @dataclass(frozen=True)
 class _Points:
-    """Settings as numbers: `work` (n, 4), `device` (n, 5), `ideal_s` (n,) and the codes of their names."""
+    """Settings as numbers: `work` (n, 4), `device` (n, 5), `ideal_s` (n,) and the codes of their names.
+
+    `is_cpu`, `elementwise_s` at the peak, and `cores` on one request are (n,) too.
+    """
 
     work: Array
     device: Array
     ideal_s: Array
+    is_cpu: NDArray[np.bool_]
+    elementwise_s: Array
+    cores: Array
     layers: Array
     layer_costs: list[str]
     names: dict[str, list[Any]]
@@ -82,6 +96,10 @@ def _points(settings: Sequence[Setting]) -> _Points:
         ),
         device=np.array([_device_features(each) for each in settings]).reshape(-1, 5),
         ideal_s=ideal,
+        is_cpu=np.array([each.place.device.kind == "cpu" for each in settings], dtype=bool),
+        elementwise_s=np.array([_elementwise_seconds(each) for each in settings]),
+        # Streams work side by side, each on cores of its own.
+        cores=np.array([1.0 if each.runtime.streams else each.place.cores or 1.0 for each in settings]),
         layers=layers,
         layer_costs=["cpu" if each.place.device.kind == "cpu" else each.runtime.group for each in settings],
         names={
@@ -94,6 +112,14 @@ def _points(settings: Sequence[Setting]) -> _Points:
             "source": [each.source or f"asked {number}" for number, each in enumerate(settings)],
         },
     )
+
+
+def _elementwise_seconds(setting: Setting) -> float:
+    """What a CPU's elementwise operations take at the rate of matrix products: of int8 they are not."""
+    if setting.place.device.kind != "cpu":
+        return 0.0
+    work = work_of(setting.shape, setting.batch, setting.tokens, setting.precision)
+    return work.elementwise_flops / setting.place.rate("fp32")
 
 
 def _device_features(setting: Setting) -> list[float]:
@@ -165,8 +191,11 @@ class Utilisation:
         return _LEVEL_DEVIATION**2 + sum(deviation**2 for deviation in self._parameters.deviations.values())
 
     def _mean(self, points: _Points) -> Array:
-        per_layer = np.array([self._parameters.layer_seconds[cost] for cost in points.layer_costs])
-        return np.log(points.ideal_s / self._parameters.peak_ratio + points.layers * per_layer)
+        found = self._parameters
+        per_layer = np.array([found.layer_seconds[cost] for cost in points.layer_costs])
+        work_s = points.ideal_s / np.where(points.is_cpu, found.cpu_peak_ratio, found.peak_ratio)
+        work_s = (work_s + found.elementwise_cost * points.elementwise_s) * points.cores**found.core_loss
+        return np.log(work_s + points.layers * per_layer)
 
     def _covariance(self, one: _Points, other: _Points) -> Array:
         lengths = self._parameters.lengths

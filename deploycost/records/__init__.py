@@ -5,6 +5,7 @@ from deploycost.records.checks import FORMAT_VERSION
 from deploycost.records.export import AccuracyDrop, ExportRecord, Parity, VocabularyTrim
 from deploycost.records.files import RecordType, read_record, write_record
 from deploycost.records.load import (
+    LOAD_RULES,
     Certificate,
     Check,
     CurvePoint,
@@ -17,6 +18,7 @@ from deploycost.records.load import (
     Slo,
     SoakRecord,
     TriedSettings,
+    TuningDraft,
 )
 from deploycost.records.quote import FleetPart, Quote, UsdPerMillion
 from deploycost.records.scores import AnyScores, MultiLabelScores, RegressionScores, Scores, accuracy_of
@@ -37,6 +39,7 @@ from deploycost.records.tuning import (
 __all__ = [
     "BASES",
     "FORMAT_VERSION",
+    "LOAD_RULES",
     "UNKNOWN_FIGURE",
     "AccuracyDrop",
     "AnyScores",
@@ -73,6 +76,7 @@ __all__ = [
     "Subject",
     "TrainingMemory",
     "TriedSettings",
+    "TuningDraft",
     "TuningRecord",
     "UnstableStep",
     "Usd",

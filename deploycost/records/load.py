@@ -77,11 +77,15 @@ class TriedSettings(Record):
 
 
 class PowerUse(Record):
-    """Power and energy at the capacity, and by whom: a counter of the machine, or a stated assumption."""
+    """Power and energy at the capacity, and by whom: a counter of the machine, or a stated assumption.
+
+    `idle_watts` is what the same counter told before the first request; None where there is no counter.
+    """
 
     watts: Figure
     joules_per_request: Figure
     source: str
+    idle_watts: Figure | None = None
 
 
 class MemoryUse(Record):
@@ -103,10 +107,11 @@ class Check(Record):
 
 
 class Certificate(Record):
-    """Whether a load test's verdict can be trusted, and why not."""
+    """Whether a load test's verdict can be trusted, and why not; `unseen` tells what could not be looked at."""
 
     certified: bool
     checks: tuple[Check, ...]
+    unseen: tuple[str, ...] = ()
 
 
 class Slo(Record):
@@ -131,6 +136,12 @@ class Slo(Record):
         return " and ".join(f"{name} <= {limit:g} ms" for name, _, limit in self.limits)
 
 
+# Of the rules by which load tests are made: raised when a change of ours makes earlier ones stale.
+LOAD_RULES = 3
+# Of records that do not tell by which they were made: by these or earlier ones.
+_LOAD_RULES_UNTOLD = 2
+
+
 class LoadRecord(Record):
     """What one artifact carries on one machine: `runs/NAME/METHOD/ARTIFACT/load.json`.
 
@@ -138,7 +149,8 @@ class LoadRecord(Record):
     closed loop drew from the server, without regard to latency. The CPU ratios are at the capacity: of the server's
     cores, of the client's one, and of each core of the machine, whoever used it. `startup_s` runs from the start of
     the process until it is ready, `first_answer_s` until it has given its first answer. `tried` are the settings that
-    `tuned` ones were chosen from.
+    `tuned` ones were chosen from. What was made by other `rules` than today's is stale: it may have found another
+    capacity than a test would today.
 
     Where `url` is given it was a service that had been running there, of which there is no bundle (an empty
     `bundle_digest`), no settings or start-up time, and no memory, CPU or power unless its process was named. Rates
@@ -172,6 +184,7 @@ class LoadRecord(Record):
     url: str = ""
     arrivals: str = "poisson"
     texts_per_request: int = 1
+    rules: int = _LOAD_RULES_UNTOLD
     seed: int
     duration_s: float
     finished_at: str
@@ -183,6 +196,19 @@ class LoadRecord(Record):
             if point.rate_rps >= rate_rps:
                 return point.p95_ms
         return points[-1].p95_ms if points else None
+
+
+class TuningDraft(Record):
+    """A load test that seeks settings, as far as it came: `load-draft.json` until there is a `load.json` of it.
+
+    `records` are of the settings whose capacity is found already.
+    """
+
+    format_version: int = FORMAT_VERSION
+    fingerprint: str
+    begun_at: str
+    tried: tuple[TriedSettings, ...] = ()
+    records: tuple[LoadRecord, ...] = ()
 
 
 class LoadFailure(Record):
@@ -205,7 +231,8 @@ class SoakRecord(Record):
     """One artifact under a rate for a while: `soak.json` beside its `load.json`.
 
     `missed_ratios` are the shares of requests that missed each objective, with 95 % intervals that allow for how alike
-    neighbouring requests were. `held` says that none was above what is allowed, `surely` that no interval was.
+    neighbouring requests were. `held` says that none was above what is allowed, `surely` that no interval was. Where
+    `url` is given it was a service that had been running there, as in a `LoadRecord`.
     """
 
     format_version: int = FORMAT_VERSION
@@ -220,5 +247,11 @@ class SoakRecord(Record):
     server: ServerSettings | None
     dispatch_p99_ms: float | None
     calibration_drift_ratio: float
+    certificate: Certificate | None = None
+    memory_bytes: MemoryUse | None = None
+    server_cpu_ratio: float | None = None
+    url: str = ""
+    arrivals: str = "poisson"
+    texts_per_request: int = 1
     environment: MachineFacts
     finished_at: str

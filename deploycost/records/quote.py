@@ -77,3 +77,8 @@ class Quote(Record):
     pareto: bool | None = None
     price_source: str
     price_date: str
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the load test that the capacity rests on is not certified; no doubt of one that there is not."""
+        return self.measured_capacity_rps.value is not None and not self.certified

@@ -34,7 +34,7 @@ def answer(recommendation: Recommendation | None, no_recommendation_reason: str)
     if recommendation is None:
         return Answer("No recommendation", "", (), no_recommendation_reason)
     quote = recommendation.quote
-    cautions = [] if quote.certified else ["The load test behind this capacity is not certified."]
+    cautions = ["The load test behind this capacity is not certified."] if quote.doubted else []
     if recommendation.runner_ups and _DOUBTS[recommendation.distinguishable]:
         cautions.append(_DOUBTS[recommendation.distinguishable])
     return Answer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from deploycost.records import CurvePoint, LoadRecord, Quote, TuningRecord, Variant
 from deploycost.reporting import load_grids, quote_notes
@@ -104,10 +104,9 @@ def load_curve(load: LoadRecord) -> Grid:
     """Every probe of one load test, by rate: open loop, latency from the moment a request was due."""
     rows = tuple(_curve_row(point) for point in sorted(load.curve, key=lambda point: point.rate_rps))
     capacity, spread = marked(load.capacity_rps), interval(load.capacity_rps)
-    verdict = "certified" if load.certificate.certified else "NOT certified"
     notes = (
         f"Capacity {capacity}{f' ({spread})' if spread else ''} rps within {load.slo.text} and "
-        f"{percent(load.slo.max_error_ratio)} errors; {verdict}.",
+        f"{percent(load.slo.max_error_ratio)} errors. {load_grids.trust(load.certificate)}",
         *load_grids.facts(load),
         f"{UNKNOWN_MARK}: too few samples to name the percentile.",
         *load_grids.line(load),
@@ -139,8 +138,20 @@ def quotes(sheet: QuoteSheet, limit: int | None = SHOWN_QUOTES) -> Grid:
         notes += quote_notes.unknown(sheet)
     count = len(known) + sheet.left_out
     title = f"Quotes, {quote_notes.ORDERS[sheet.sort]} of {count:,} first" if known else "Quotes: none"
-    rows = tuple(_quote_row(quote) for quote in shown)
-    return Grid(title, _quote_columns(shown), rows, tuple(note for note in notes if note))
+    by = _SORTED_BY.get(sheet.sort)
+    columns, rows = _quote_columns(shown, by), [_quote_row(quote, by) for quote in shown]
+    # What it is sorted by stands once, where room is scarce too.
+    kept = [
+        number
+        for number, column in enumerate(columns)
+        if by is None or column == by[0] or column.header != by[0].header
+    ]
+    return Grid(
+        title,
+        tuple(columns[number] for number in kept),
+        tuple(tuple(row[number] for number in kept) for row in rows),
+        tuple(note for note in notes if note),
+    )
 
 
 def machine_name(quote: Quote) -> str:
@@ -223,7 +234,17 @@ def _curve_row(point: CurvePoint) -> tuple[str, ...]:
     )
 
 
-def _quote_columns(shown: Sequence[Quote]) -> tuple[Column, ...]:
+_Cell = tuple[Column, Callable[[Quote], str]]
+# What a sheet may be sorted by that a narrow table would not show: its column, and its cells.
+_SORTED_BY: dict[str, _Cell] = {
+    "per-correct": (Column("$/M correct", below=True), lambda quote: marked(quote.usd_per_million.per_correct)),
+    "accuracy": (Column("accuracy", below=True), lambda quote: percent(quote.accuracy.value)),
+    "energy": (Column("kWh/M", below=True), lambda quote: marked(quote.energy_kwh_per_million)),
+    "carbon": (Column("g CO2e/M", below=True), lambda quote: marked(quote.grams_co2e_per_million)),
+}
+
+
+def _quote_columns(shown: Sequence[Quote], by: _Cell | None) -> tuple[Column, ...]:
     # A machine in two places is two offers: then the place must stay in the narrow table too.
     many_regions = len({(quote.cloud, quote.region) for quote in shown}) > len({quote.cloud for quote in shown})
     many_options = len({quote.purchase_option for quote in shown}) > 1
@@ -235,7 +256,8 @@ def _quote_columns(shown: Sequence[Quote]) -> tuple[Column, ...]:
         Column("$/hour", wide=True),
         Column("capacity rps", "rps"),
         Column("interval", below=True),
-        Column("floor $/M", "floor\n$/M"),
+        Column("floor $/M", "floor\n$/M" if by is None else "floor $/M"),
+        *([by[0]] if by else []),
         Column("planned $/M", "planned $/M"),
         Column("interval", below=True),
         Column("$/M correct", wide=True),
@@ -249,18 +271,18 @@ def _quote_columns(shown: Sequence[Quote]) -> tuple[Column, ...]:
     )
 
 
-def _quote_row(quote: Quote) -> tuple[str, ...]:
+def _quote_row(quote: Quote, by: _Cell | None) -> tuple[str, ...]:
     price = quote.usd_per_million
-    doubted = quote.capacity_rps.value is not None and not quote.certified
     return (
         quote.variant,
         machine_name(quote),
         quote.region,
         quote.purchase_option,
         number(float(quote.usd_per_hour)),
-        marked(quote.capacity_rps) + (NOT_CERTIFIED_MARK if doubted else ""),
+        marked(quote.capacity_rps) + (NOT_CERTIFIED_MARK if quote.doubted else ""),
         interval(quote.capacity_rps),
         marked(price.floor),
+        *([by[1](quote)] if by else []),
         marked(price.planned) + (PARETO_MARK if quote.pareto else ""),
         interval(price.planned),
         marked(price.per_correct),

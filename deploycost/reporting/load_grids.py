@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import log
 
-from deploycost.records import LoadRecord, SoakRecord
+from deploycost.records import Certificate, LoadRecord, SoakRecord
 from deploycost.reporting.grid import Column, Grid
 from deploycost.reporting.wording import UNKNOWN_MARK, interval, marked, number, percent_number, yes_no
 from deploycost.units import bytes_text, percent, seconds_text
@@ -13,11 +13,10 @@ from deploycost.units import bytes_text, percent, seconds_text
 _BARS = "▁▂▃▄▅▆▇█"
 _LINE_WIDTH = 60
 _SETTINGS_COLUMNS = (
-    Column("workers"),
-    Column("threads"),
+    Column("workers x threads", "workers x\nthreads"),
     Column("max batch", "max\nbatch"),
     Column("window ms", "window\nms"),
-    Column("saturated rps", "saturated\nrps"),
+    Column("saturated rps", "closed\nloop rps"),
     Column("p95 ms", "p95\nms"),
     Column("rounds"),
     Column("capacity rps", "capacity\nrps"),
@@ -77,16 +76,27 @@ def facts(load: LoadRecord) -> tuple[str, ...]:
         told.append(f"GPU memory at peak: {bytes_text(load.gpu_memory_bytes.peak)}.")
     if load.power is not None:
         per_request = marked(load.power.joules_per_request)
-        told.append(f"Power {marked(load.power.watts)} W, {per_request} J a request ({load.power.source}).")
+        idle = f", {marked(load.power.idle_watts)} W idle" if load.power.idle_watts else ""
+        told.append(f"Power {marked(load.power.watts)} W{idle}, {per_request} J a request ({load.power.source}).")
     return tuple(told)
+
+
+def trust(certificate: Certificate) -> str:
+    """Whether a test is certified, which checks say no and by how much, and what was not seen."""
+    failed = "; ".join(
+        f"{each.name} {number(each.value)}, limit {number(each.limit)} ({each.explanation})"
+        for each in certificate.checks
+        if not each.ok
+    )
+    unseen = f" Not seen: {'; '.join(certificate.unseen)}." if certificate.unseen else ""
+    return f"Certified.{unseen}" if certificate.certified else f"NOT certified: {failed}.{unseen}"
 
 
 def settings(load: LoadRecord) -> Grid:
     """Every setting of the server that was tried, best first; at least one."""
     rows = tuple(
         (
-            str(each.settings.workers),
-            str(each.settings.threads),
+            f"{each.settings.workers} x {each.settings.threads}",
             str(each.settings.max_batch),
             number(each.settings.batch_window_ms),
             number(each.saturation_rps),
@@ -98,7 +108,10 @@ def settings(load: LoadRecord) -> Grid:
         )
         for each in load.tried
     )
-    notes = ("Saturated by a closed loop; only the default and the best of the others went on to a capacity.",)
+    notes = (
+        "All were saturated by a closed loop; the default and the best of the others went on to a capacity.",
+        "The other is chosen where its capacity is surely the greater.",
+    )
     return Grid(f"Server settings tried for {load.variant}", _SETTINGS_COLUMNS, rows, notes)
 
 
@@ -129,4 +142,5 @@ def _soak_note(record: SoakRecord) -> str:
         verdict = f"held, {sure}"
     lasted = seconds_text(record.point.duration_s)
     where = f"{lasted} at {number(record.rate_rps)} rps ({record.rate_reason})"
-    return f"{record.variant}, {record.slo.text}, {where}: {verdict}."
+    told = f"{record.variant}, {record.slo.text}, {where}: {verdict}."
+    return told if record.certificate is None else f"{told} {trust(record.certificate)}"

@@ -8,6 +8,7 @@ import pytest
 
 from deploycost.benchmarking.certificate import Evidence, certify
 from deploycost.benchmarking.cores import CorePlan, HostState
+from deploycost.benchmarking.endpoint import Target
 from deploycost.records import Check, Slo
 from loadtests.result import ProbeResult
 
@@ -110,3 +111,28 @@ def test_few_requests_are_judged_by_the_longest_delay(evidence: Evidence, make_r
     check = checks(replace(evidence, decisive=[make_result([10] * 100)]))["dispatch_delay_p99_ms"]
     assert check.ok
     assert "only 100 requests" in check.explanation
+
+
+def test_a_rate_that_was_not_held_is_checked_for_the_client_and_the_machine_alone(evidence: Evidence) -> None:
+    assert set(checks(replace(evidence, at_capacity=[]))) == {
+        "dispatch_delay_p99_ms", "client_cpu", "null_server_p95_ms", "calibration_drift", "pinned_apart", "steal_time",
+        "output_parity",
+    }  # fmt: skip
+
+
+def test_what_cannot_be_seen_of_a_service_is_told(evidence: Evidence) -> None:
+    assert certify(evidence).unseen == ()
+    running = replace(evidence, agreement=None, cores=CorePlan((), (1,)))
+    here = certify(replace(running, target=Target("http://127.0.0.1:9000")))
+    assert not here.certified
+    assert [text.partition(":")[0] for text in here.unseen] == [
+        "memory, CPU and power of the server",
+        "its settings and how long it takes to start",
+        "whether its answers are right",
+    ]
+    named = certify(replace(running, target=Target("http://127.0.0.1:9000", pid=1)))
+    assert len(named.unseen) == 2
+    # An address for documentation (RFC 5737), of no machine here: it shares no core with the client.
+    elsewhere = certify(replace(running, target=Target("http://192.0.2.1:9000")))
+    assert elsewhere.certified
+    assert elsewhere.unseen[0].endswith("it is another one")

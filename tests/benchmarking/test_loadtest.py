@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from deploycost.benchmarking.loadtest import LoadSubject, _agreement, measure
+from deploycost.benchmarking.loadtest import LoadSubject, Notes, agreement, measure
 from deploycost.benchmarking.search import PRECISIONS, Precision
 from deploycost.benchmarking.soak import Soak, soak
 from deploycost.environment import MachineFacts, machine_facts
 from deploycost.errors import LoadTestFailed
 from deploycost.experiment import LoadSpec
-from deploycost.records import LoadRecord, ServerSettings, SoakRecord, read_record, write_record
+from deploycost.records import LoadRecord, ServerSettings, SoakRecord, TuningDraft, read_record, write_record
 
 pytestmark = pytest.mark.slow
 
@@ -172,7 +172,10 @@ def test_settings_that_carry_more_are_found_and_kept(machine: MachineFacts) -> N
         return ("loadtests.null_server", *asked)
 
     spec = LoadSpec(slo_p95_ms=100, precision="quick", tune=True)
-    record = measure(subject(labels), spec, machine, 1, [].append, server)
+    said: list[str] = []
+    drafts: list[TuningDraft] = []
+    notes = Notes(leave=drafts.append)
+    record = measure(subject(labels), spec, machine, 1, said.append, server, notes)
     assert record.tuned
     assert record.server is not None
     # 8 -> batches of 1, 200/s; 32 -> batches of 4, 4 of them in 8 ms: 500/s.
@@ -182,6 +185,13 @@ def test_settings_that_carry_more_are_found_and_kept(machine: MachineFacts) -> N
     assert len(record.tried) == 5
     with_capacity = [each for each in record.tried if each.capacity_rps is not None]
     assert {each.settings for each in with_capacity} == {ServerSettings(), record.server}
+    assert sum("p95" in line and "--max-batch" in line for line in said) == 10
+    # What was left on the way: the settings, then one capacity and both. From the last nothing is missing.
+    assert [(len(draft.tried), len(draft.records)) for draft in drafts] == [(5, 0), (5, 1), (5, 2)]
+    again: list[str] = []
+    assert measure(subject(labels), spec, machine, 1, again.append, server, Notes(draft=drafts[2])) == record
+    assert len(again) == 2
+    assert again[0].endswith("settings were tried before, which is kept")
 
 
 @pytest.mark.usefixtures("_hurried")
@@ -235,7 +245,7 @@ def test_a_server_that_dies_or_hangs_in_the_middle(
 SCRIPT = """
 import sys
 from pathlib import Path
-from deploycost.benchmarking.loadtest import LoadSubject, _agreement, measure
+from deploycost.benchmarking.loadtest import LoadSubject, measure
 from deploycost.environment import machine_facts
 from deploycost.experiment import LoadSpec
 subject = LoadSubject("v", Path("bundle"), "d", ("some text",), None, None, "f")
@@ -283,7 +293,7 @@ def test_agreement_of_labels_and_of_numbers() -> None:
     answered = SimpleNamespace(answers=[(0, "1.04"), (1, "2.2"), (0, "1.0")])
     fields = {"variant": "v", "bundle_folder": Path(), "bundle_digest": "", "texts": ("a", "b"), "mean_tokens": 1.0}
     numbers = LoadSubject(expected_labels=("1.0", "2.0"), fingerprint="f", tolerance=0.1, **fields)
-    assert _agreement(numbers, [answered]) == (2, 3)
+    assert agreement(numbers, [answered]) == (2, 3)
     labels = LoadSubject(expected_labels=("1.0", "2.0"), fingerprint="f", **fields)
-    assert _agreement(labels, [answered]) == (1, 3)
-    assert _agreement(LoadSubject(expected_labels=None, fingerprint="f", **fields), [answered]) is None
+    assert agreement(labels, [answered]) == (1, 3)
+    assert agreement(LoadSubject(expected_labels=None, fingerprint="f", **fields), [answered]) is None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploycost.benchmarking.meters import assumed_power, measured_power, package_meter
+from deploycost.records import Figure
 
 
 def test_without_counters_there_is_no_meter(tmp_path: Path) -> None:
@@ -34,3 +35,5 @@ def test_power_by_assumption_is_labelled_and_has_a_range() -> None:
 def test_power_by_a_counter_is_measured() -> None:
     told = measured_power(30, "RAPL, processor packages", 100)
     assert (told.watts.value, told.watts.basis, told.joules_per_request.value) == (30, "measured", 0.3)
+    assert told.idle_watts is None
+    assert measured_power(30, "RAPL, processor packages", 100, 9).idle_watts == Figure(value=9)

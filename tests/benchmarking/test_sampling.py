@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from deploycost.benchmarking.sampling import Sample, Sampler, sample_tree
+from deploycost.benchmarking.sampling import Meters, Sample, Sampler, sample_tree
+from deploycost.energy_counter import PackageCounter
 
 # Holds 64 MiB in a child of its own, and works.
 CODE = """
@@ -66,6 +68,22 @@ def test_rates_of_counters_by_hand() -> None:
     graphics = sampler.gpu_memory_use(busy)
     assert graphics is not None
     assert (graphics.idle, graphics.at_capacity, graphics.peak) == (0, 7, 7)
+
+
+def test_a_server_is_watched_idle_where_a_counter_tells_energy(tmp_path: Path) -> None:
+    with Sampler(os.getpid(), ()) as without:
+        without.watch_idle()
+    assert without.idle_watts() is None
+    domain = tmp_path / "intel-rapl:0"
+    domain.mkdir()
+    (domain / "name").write_text("package-0")
+    (domain / "max_energy_range_uj").write_text("1000000000")
+    (domain / "energy_uj").write_text("5000000")
+    with Sampler(os.getpid(), (), Meters(package=PackageCounter(tmp_path))) as sampler:
+        sampler.watch_idle()
+        idle = sampler.idle_watts()
+    # The counter stood still.
+    assert idle == (0.0, "RAPL, processor packages")
 
 
 def _tree(pid: int) -> list[int]:

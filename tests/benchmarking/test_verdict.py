@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from deploycost.benchmarking.verdict import curve_point, give_up_ratio
+from deploycost.benchmarking.verdict import curve_point, give_up_ratio, hopeless_ms
 from deploycost.records import Slo
 from loadtests.result import ProbeResult
 
@@ -74,6 +74,11 @@ def test_a_probe_that_served_less_than_was_offered_does_not_meet_the_objective(m
 
 def test_give_up_allows_for_the_late_and_the_failed() -> None:
     assert give_up_ratio(SLO) == pytest.approx(4 * 0.06)
+
+
+def test_waits_are_hopeless_where_hardly_any_burst_takes_them() -> None:
+    # 5 % wait for 100 ms, 0.25 % for 200 ms, and so on: one in a million for 461 ms.
+    assert hopeless_ms(SLO) == pytest.approx(461, abs=0.5)
 
 
 def test_every_percentile_has_a_limit_of_its_own(make_result: MakeResult) -> None:

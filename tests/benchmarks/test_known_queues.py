@@ -10,6 +10,7 @@ from benchmarks.known_queues import (
     mm1_capacity_rps,
     one_by_one_s,
     simulated_capacity_rps,
+    virtual_probe,
 )
 from benchmarks.loadtest import grid_s, virtual_search
 from deploycost.benchmarking.search import PRECISIONS
@@ -31,6 +32,21 @@ def test_formulas_agree_with_simulation() -> None:
     assert simulated_capacity_rps(fixed, 500, 0.04) == pytest.approx(md1_capacity_rps(0.002, 0.04), rel=0.01)
     # mu - ln(20) / t.
     assert mm1_capacity_rps(0.002, 0.04) == pytest.approx(500 - 74.89, abs=0.01)
+
+
+def test_virtual_probes_are_given_up_as_real_ones() -> None:
+    for queue in known_queues():
+        spent_s: list[float] = []
+        probe = virtual_probe(queue, 1.5, np.random.default_rng(0), spent_s.append)
+        far = probe(3 * queue.truth_rps, 5.0)
+        assert far.duration_s < 1
+        assert far.strain > 10
+        # Given up after a second of three times the load, whose last request waits for three times as long.
+        assert spent_s[0] < 5
+        near = probe(1.02 * queue.truth_rps, 5.0)
+        assert near.duration_s == 5
+        assert near.requests == round(5 * 1.02 * queue.truth_rps)
+        assert 6.5 <= spent_s[1] < 7.5
 
 
 def test_searches_in_virtual_time_find_the_truth() -> None:

@@ -38,18 +38,22 @@ def test_the_page_tells_every_table() -> None:
             "observations": 1321,
             "settings": 836,
             "groups": {"device": 25, "runtime": 60, "length": 94},
-            "by_kind": [{"new": "device", "kind": "gpu", "other_groups": figures, "shipped": figures}],
-            "by_way": [{"left_out": "shape", "kind": "gpu", **figures}],
+            "by_kind": [{"new": "device", "kind": "gpu", "groups": 7, "other_groups": figures, "shipped": figures}],
+            "by_way": [
+                {"left_out": "shape", "kind": "gpu", **figures, "known_device": figures},
+                {"left_out": "device", "kind": "cpu", **figures, "known_device": None},
+            ],
             "by_source": [{"source": "a table", **figures}],
             "by_device": [{"device": "T4", **figures}],
             "by_runtime": [{"runtime": "T4 with tensorflow", **figures}],
             "here": [{"known": "one core", "asked": "DistilBERT's shape", "errors": figures, "rows": [timed]}],
         }
     )
-    assert "| a device that was never measured | GPUs | 10 | 12.6 % | 35 % | 36.5 % | 90.0 % | 90.0 % |" in text
+    assert "| a device that was never measured | GPUs | 10 | 7 | 12.6 % | 35 % | 36.5 % | 90.0 % | 90.0 % |" in text
     assert "| DistilBERT's shape | 6L-768D | int8 | 1 x 64 | 1 | 22 | 15 to 30 | 20 | +10 % |" in text
     assert "T4 with tensorflow" in text
-    assert "| one model shape of a runtime on a device | GPUs | 10 |" in text
+    assert "| one model shape of a runtime on a device | GPUs | 10 | 12.6 % | 36.5 % | 90.0 % | 10 | 12.6 % |" in text
+    assert "| the device | CPUs | 10 | 12.6 % | 36.5 % | 90.0 % | 0 | - |" in text
 
 
 def test_what_was_measured_here_is_evidence_like_the_published() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from deploycost.cli import main
 from deploycost.commands.traffic import ServiceFlags, TrafficFlags, client_of
+from deploycost.records import LoadFailure, read_record
 
 TEXTS = "one text\nanother text\n"
 
@@ -87,4 +88,6 @@ def test_a_url_where_nobody_is_ends_in_one_line(
     Path("texts.txt").write_text(TEXTS, encoding="utf-8")
     said = refused(capsys, "--url", "http://127.0.0.1:9", "--texts", "texts.txt", "--name", "mine")
     assert "the endpoint of mine did not answer http://127.0.0.1:9 within 0.3 s" in said
-    assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
+    failure = read_record(Path("mine.load-failure.json"), LoadFailure)
+    assert "did not answer" in failure.reason
+    assert not failure.curve

@@ -1,7 +1,7 @@
 """`deploycost loadtest --url` from the command line to the price: a service that somebody else runs, for real."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from deploycost.benchmarking.endpoint import Endpoint, running_endpoint
 from deploycost.benchmarking.search import PRECISIONS, Precision
 from deploycost.cli import main
-from deploycost.records import LoadRecord, read_record
+from deploycost.records import LoadFailure, LoadRecord, SoakRecord, read_record, write_record
 
 pytestmark = pytest.mark.slow
 HURRIED = Precision(
@@ -62,7 +62,7 @@ def test_a_running_service_is_tested_and_priced(
     assert all(each["accuracy"]["value"] is None and each["fits_memory"] for each in quotes)
 
 
-def test_a_service_that_only_fails_leaves_no_record(
+def test_a_service_that_only_fails_leaves_the_reason_and_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -72,4 +72,82 @@ def test_a_service_that_only_fails_leaves_no_record(
         asked = ["loadtest", "--url", service.url, "--name", "mine", "--texts", "mine.txt", "--precision", "quick"]
         assert main(asked) == 2
     assert "the endpoint of mine gave no good answer: HTTP 500" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.load-failure.json", "mine.txt"]
+    failure = read_record(Path("mine.load-failure.json"), LoadFailure)
+    assert failure.reason == "the endpoint of mine gave no good answer: HTTP 500"
+
+
+def test_what_stopped_a_test_is_kept_beside_what_was_found_before(
+    service: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("one text\n", encoding="utf-8")
+    Path("mine.load.json").write_text("found before", encoding="utf-8")
+
+    def interrupted(*_: object, **__: object) -> LoadRecord:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deploycost.benchmarking.loadtest.measure", interrupted)
+    assert main(["loadtest", "--url", service.url, "--name", "mine", "--texts", "mine.txt"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+    assert Path("mine.load.json").read_text(encoding="utf-8") == "found before"
+    failure = read_record(Path("mine.load-failure.json"), LoadFailure)
+    assert (failure.variant, failure.reason) == ("mine", "interrupted")
+
+
+def test_a_running_service_holds_the_rate_that_its_quote_plans(
+    service: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(PRECISIONS, "quick", HURRIED)
+    Path("mine.txt").write_text("one text\nanother text\n", encoding="utf-8")
+    Path("service.yaml").write_text('path: /x\nbody: {text: "{{text}}"}\npointer: /label\n', encoding="utf-8")
+    asked = ["loadtest", "--url", service.url, "--name", "mine", "--texts", "mine.txt", "--template", "service.yaml"]
+    assert main([*asked, "--rate", "120", "--duration", "2s", "--precision", "quick", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    record = read_record(Path("mine.soak.json"), SoakRecord)
+    assert (told["held"], told["rate_rps"], record.url, record.server) == (True, 120, service.url, None)
+    assert record.point.requests == 240
+    # Nothing is known of a process that was not named.
+    assert (record.memory_bytes, record.server_cpu_ratio) == (None, None)
+    assert record.certificate is not None
+    assert any("--pid" in text for text in record.certificate.unseen)
+    assert any("answers are right" in text for text in record.certificate.unseen)
+    assert not next(check for check in record.certificate.checks if check.name == "pinned_apart").ok
+    # Too much for it: 200/s at most.
+    named = ["--pid", str(service.child.pid), "--out", "other.json", "--precision", "quick"]
+    assert main([*asked, *named, "--rate", "400", "--duration", "1s"]) == 1
+    assert "did not hold: mine at 400/s" in capsys.readouterr().err
+    broken = read_record(Path("other.json"), SoakRecord)
+    assert not broken.held
+    assert broken.memory_bytes is not None
+    assert broken.memory_bytes.peak > 0
+    assert broken.certificate is not None
+    assert not any("--pid" in text for text in broken.certificate.unseen)
+    # It was not ours to stop.
+    assert service.child.alive
+
+
+def test_the_rate_of_a_service_may_come_from_a_quote(
+    service: Endpoint,
+    tmp_path: Path,
+    make_load: Callable[..., LoadRecord],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(PRECISIONS, "quick", HURRIED)
+    Path("mine.txt").write_text("one text\n", encoding="utf-8")
+    load = make_load(200.0, variant="mine", url=service.url, bundle_digest="", memory_bytes=None, startup_s=None)
+    Path("mine.load.json").write_text(write_record(load), encoding="utf-8")
+    priced = ["quote", "--record", "mine.load.json", "--cloud", "aws-c7i", "--utilisation", "0.6", "--slo-p95", "90"]
+    assert main(priced) == 0
+    asked = ["loadtest", "--url", service.url, "--texts", "mine.txt", "--verify", "newest", "--duration", "1s"]
+    assert main([*asked, "--name", "other"]) == 2
+    assert "knows no capacity of other; load-test it, then quote again; it knows: mine" in capsys.readouterr().err
+    assert main([*asked, "--name", "mine", "--precision", "quick"]) == 0
+    record = read_record(Path("mine.soak.json"), SoakRecord)
+    assert record.rate_rps == pytest.approx(120)
+    assert record.rate_reason.startswith("60 % of 200/s, as quote ")
+    # What it was priced for.
+    assert record.slo.p95_ms == 90

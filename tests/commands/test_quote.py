@@ -61,6 +61,7 @@ def test_the_json_that_scripts_rely_on(ask) -> None:  # noqa: ANN001
         ("--cloud", "aws-c6i", "--region", "eu-central-1", "--traffic", "business-hours", "--autoscale",
          "--mix", "on-demand=base,spot=peak", "--horizon-months", "12"),
         ("--cloud", "aws-c7i.large,api:gpt-5-nano", "--crossover", "c7i.large", "api:gpt-5-nano"),
+        ("--cloud", "all", "--sort", "carbon"),
     ],
 )  # fmt: skip
 def test_tables_fit_80_columns(ask, flags: tuple[str, ...]) -> None:  # noqa: ANN001
@@ -85,6 +86,29 @@ def test_crossovers_in_json(ask) -> None:  # noqa: ANN001
     (crossing,) = json.loads(out)["crossovers"]
     assert crossing["other"] == "api:gpt-5-nano@list"
     assert crossing["crossing"]["requests_per_month"] > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("sort", "column"), [("carbon", "g CO2e/M"), ("energy", "kWh/M"), ("accuracy", "accuracy"), ("per-correct", "$/M")]
+)
+def test_what_rows_are_sorted_by_is_shown(ask, sort: str, column: str) -> None:  # noqa: ANN001
+    _, out, _ = ask("--cloud", "aws-c7i.large", "--sort", sort)
+    assert out.split("─")[0].count(column) > ask("--cloud", "aws-c7i.large")[1].split("─")[0].count(column)
+
+
+def test_gpu_rows_are_judged_by_their_latency_and_doubted_of_no_load_test(ask) -> None:  # noqa: ANN001
+    _, out, _ = ask("--cloud", "aws-g4dn.xlarge", "--json")
+    rows = json.loads(out)["quotes"]
+    assert len(rows) == 4
+    for row in rows:
+        figure = row["p95_ms"]
+        assert figure["basis"] == "projected"
+        assert 0 < figure["low"] <= figure["value"] <= figure["high"] <= 100
+        assert row["meets_slo"] is True
+    slowest = max(row["p95_ms"]["value"] for row in rows)
+    _, out, _ = ask("--cloud", "aws-g4dn.xlarge", "--json", "--max-p95", str(slowest - 1e-6))
+    assert 0 < len(json.loads(out)["quotes"]) < 4
+    assert "!" not in ask("--cloud", "aws-g4dn.xlarge")[1].partition("m measured")[0]
 
 
 def test_nothing_fits_is_exit_code_1(ask) -> None:  # noqa: ANN001
@@ -114,6 +138,15 @@ def test_an_objective_below_the_service_time_is_exit_code_1(ask) -> None:  # noq
         (("--min-accuracy", "93"), "--min-accuracy 93: expected 0 to 1"),
         (("--region", "mars-1"), "unknown region 'mars-1'"),
         (("--cloud", "owned:nope.csv"), "nope.csv"),
+        (
+            ("--max-p95", "-1", "--min-accuracy", "90", "--max-monthly", "nan"),
+            "--max-p95 must be a number above zero, got -1; --min-accuracy must be a number above zero and at most 1, "
+            "got 90; --max-monthly must be a number above zero, got nan",
+        ),
+        (
+            ("--cloud", "aws-c7i", "--purchase-option", "reserved-1y"),
+            "known for it: on-demand; fetch them with 'deploycost prices refresh', or add your own",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(ask, flags: tuple[str, ...], told: str) -> None:  # noqa: ANN001

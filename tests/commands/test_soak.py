@@ -9,7 +9,7 @@ import pytest
 
 from deploycost.cli import main
 from deploycost.commands import soak as command
-from deploycost.commands.soak import CourseFlags, hold, planned_rates
+from deploycost.commands.soak import CourseFlags, hold, planned_rate, quote_sheet
 from deploycost.costing.quote import Alternatives, Question, Site, hired, quote
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import Experiment
@@ -41,21 +41,21 @@ def run(
     return Run(tmp_path / "demo")
 
 
-def test_the_rate_is_the_utilisation_of_what_was_measured(run: Run, make_variant: Callable[..., Variant]) -> None:
+def test_the_rate_is_the_utilisation_of_what_was_measured(run: Run) -> None:
     for name in ("newest", "abc", "abc.json", str(run.folder / "quotes" / "abc.json")):
-        rate_rps, reason = planned_rates(run, [make_variant()], name)["full.onnx-int8"]
+        rate_rps, reason = planned_rate(quote_sheet(run, name), "full.onnx-int8")
         assert rate_rps == pytest.approx(80)
         assert reason == "80 % of 100/s, as quote abc plans"
 
 
-def test_a_quote_that_is_not_there_or_does_not_know(run: Run, make_variant: Callable[..., Variant]) -> None:
+def test_a_quote_that_is_not_there_or_does_not_know(run: Run) -> None:
     with pytest.raises(UserError, match="no quote 'abd'; give a file, newest, or one that the run keeps: abc"):
-        planned_rates(run, [make_variant()], "abd")
-    with pytest.raises(UserError, match=r"knows no capacity of lora-r8.onnx-int8; load-test it"):
-        planned_rates(run, [make_variant("lora-r8.onnx-int8")], "abc")
+        quote_sheet(run, "abd")
+    with pytest.raises(UserError, match=r"knows no capacity of lora-r8.onnx-int8; load-test it.*knows: full.onnx-int8"):
+        planned_rate(quote_sheet(run, "abc"), "lora-r8.onnx-int8")
     (run.folder / "quotes" / "abc.json").unlink()
     with pytest.raises(UserError, match="keeps no quote"):
-        planned_rates(run, [make_variant()], "newest")
+        quote_sheet(run, "newest")
 
 
 @pytest.mark.parametrize(

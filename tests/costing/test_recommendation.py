@@ -138,6 +138,20 @@ def test_an_slo_that_nothing_meets(
         recommend(sheet)
 
 
+def test_memory_that_is_not_known_is_not_told_as_too_little(
+    ask: Callable[..., QuoteSheet], make_variant: MakeVariant
+) -> None:
+    sheet = ask(make_variant(), make_variant("lora.onnx-int8"))
+    rows = tuple(
+        each.model_copy(update={"fits_memory": fits}) for each, fits in zip(sheet.quotes, (None, False), strict=True)
+    )
+    told = (
+        r"1 do not fit the machine's memory, of 1 it is not known .*more memory; or load-test on one such as x\.large"
+    )
+    with pytest.raises(NoAnswer, match=told):
+        recommend(sheet.model_copy(update={"quotes": rows}))
+
+
 def test_an_empty_sheet(ask: Callable[..., QuoteSheet]) -> None:
     with pytest.raises(NoAnswer, match="there are no quotes"):
         recommend(ask())

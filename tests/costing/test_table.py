@@ -11,7 +11,7 @@ from deploycost.costing.alternatives import Alternatives, Machine, Site, hired
 from deploycost.costing.quote import Bounds, Question, cost_order, quote
 from deploycost.costing.sieve import SORTS, SortKey
 from deploycost.errors import NoAnswer
-from deploycost.records import Figure, MemoryUse, Quote, Variant
+from deploycost.records import Figure, MemoryUse, PowerUse, Quote, Variant
 from deploycost.traffic_shape import week_shape
 from deploycost.units import GIB
 from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
@@ -37,7 +37,15 @@ POLICIES = {
 
 
 def carries(variant: Variant, offer: Offer) -> Capacity:
-    """Twenty requests per second a core; nothing is known of accelerators."""
+    """Twenty requests per second a core, on an L4 and where it was measured something else; nothing is known of T4."""
+    if offer.accelerator_name == "L4":
+        rate = 10.0 * float(offer.vcpus)
+        return Capacity(
+            capacity_rps=Figure(value=rate, low=0.5 * rate, high=2 * rate, basis="projected"), reason="on L4",
+            p95_ms=Figure(value=400 / float(offer.vcpus), basis="projected"),
+        )  # fmt: skip
+    if variant.load and variant.load.environment.instance_type == offer.instance_type:
+        return Capacity(capacity_rps=variant.load.capacity_rps, reason="here", load=variant.load, server_copies=1)
     if offer.accelerator_name or variant.load is None:
         return Capacity(
             capacity_rps=Figure(value=None, basis="assumed"), reason=f"unknown: {offer.accelerator_name}; x"
@@ -63,7 +71,10 @@ def variants(make_variant: MakeVariant, make_load: Callable[..., object]) -> lis
     for number in range(9):
         rate = float(draw.randint(5, 60))
         memory = MemoryUse(idle=1, at_capacity=1, peak=draw.choice([GIB // 4, 2 * GIB]))
-        load = make_load(rate, 0.9 * rate, 1.1 * rate, memory_bytes=memory)
+        power = PowerUse(watts=Figure(value=2.5 * rate), joules_per_request=Figure(value=2.5), source="RAPL")
+        load = make_load(rate, 0.9 * rate, 1.1 * rate, memory_bytes=memory, power=power)
+        if number % 2:
+            load = load.model_copy(update={"environment": load.environment.model_copy(update={"instance_type": "t33"})})
         made.append(make_variant(f"m{number}.onnx-int8", accuracy=draw.choice([0.8, 0.85, 0.9]), load=load))
     return [*made, make_variant("untested.onnx-int8", load=None)]
 
@@ -82,8 +93,8 @@ def machines(make_offer: MakeOffer) -> list[Machine]:
                 memory_gib=Decimal(2 * vcpus),
                 usd_per_hour=Decimal(vcpus) * draw.choice([Decimal("0.04"), Decimal("0.05")]),
                 purchase_option=draw.choice(["on-demand", "spot", "reserved-1y"]),
-                accelerator_name="T4" if number % 10 == 0 else None,
-                accelerator_count=Decimal(1 if number % 10 == 0 else 0),
+                accelerator_name={0: "T4", 5: "L4"}.get(number % 10),
+                accelerator_count=Decimal(1 if number % 5 == 0 else 0),
                 billing_granularity_s=draw.choice([1, 3600, 86_400]),
                 billing_minimum_s=draw.choice([60, 7200]),
             )
@@ -134,8 +145,8 @@ def test_the_first_rows_are_the_same(
 def test_unknown_rows_are_counted_by_reason(variants: list[Variant], machines: list[Machine]) -> None:
     sheet = ask(variants, machines, SHOWN, "fixed")
     told = {each.reason: (each.quotes, each.machine_count, each.machines) for each in sheet.unknown}
-    # Six machines have an accelerator; the untested variant is unknown on all sixty.
-    assert told == {"None": (54, 54, ("aws t1", "aws t2", "aws t3")), "T4": (60, 6, ("aws t0", "aws t10", "aws t20"))}
+    # Six machines have a T4; the untested variant is unknown on all that have no L4.
+    assert told == {"None": (48, 48, ("aws t1", "aws t2", "aws t3")), "T4": (60, 6, ("aws t0", "aws t10", "aws t20"))}
 
 
 def test_bounds_find_the_same_rows(variants: list[Variant], machines: list[Machine]) -> None:
@@ -174,5 +185,23 @@ def test_machines_named_by_a_load_record_are_asked_for_themselves(
     question = Question(FLAT, Policy(), 100.0, shown=1)
     quote(many, Alternatives(machines), watched, draws, question)
     assert "t33" in asked
-    # Four sizes with and without an accelerator, the named one, and the machine of the row that is shown.
-    assert len(asked) <= 10
+    # Four sizes with either accelerator and without, the named one, and the machine of the row that is shown.
+    assert len(asked) <= 14
+
+
+def test_latencies_on_accelerators_are_bounded_and_marked(variants: list[Variant], machines: list[Machine]) -> None:
+    # On an L4 400 ms over the vCPUs: of 1, 2, 4 and 8 vCPUs the last two are within 100 ms. Load tests say 40 ms.
+    whole, part = (ask(variants, machines, shown, "fixed", bounds=Bounds(max_p95_ms=60)) for shown in (None, SHOWN))
+    assert part.quotes == whole.quotes[:SHOWN]
+    on_l4 = {each.instance_type: each for each in whole.quotes if each.capacity_reason == "on L4"}
+    sizes = {machine.offer.instance_type: int(machine.offer.vcpus) for machine in machines}
+    assert {sizes[name] for name in on_l4} == {8}
+    assert all(each.p95_ms.value == 50 and each.p95_ms.basis == "projected" for each in on_l4.values())
+    every = {each.instance_type: each for each in ask(variants, machines, None, "fixed").quotes}
+    assert {sizes[name] for name, each in every.items() if each.meets_slo is False} <= {1, 2}
+
+
+def test_power_counted_on_a_machine_is_that_of_its_own_rows(variants: list[Variant], machines: list[Machine]) -> None:
+    rows = ask(variants, machines, None, "fixed").quotes
+    counted = {(each.variant, each.instance_type) for each in rows if "measured by the load test" in each.energy_reason}
+    assert counted == {(f"m{number}.onnx-int8", "t33") for number in (1, 3, 5, 7)}

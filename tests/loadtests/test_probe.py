@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import gevent
+import pytest
 from gevent.lock import BoundedSemaphore
 
 from loadtests.plan import ProbePlan
@@ -63,6 +64,21 @@ def test_a_hopeless_probe_is_given_up_early() -> None:
     assert time.perf_counter() - start < 2
     assert "already late or failed" in result.gave_up
     assert result.requests < result.planned == 500
+
+
+def test_requests_that_pile_up_end_a_probe_before_anything_was_measured() -> None:
+    # 40/s of 100/s are answered. The warm-up alone would last 4 s, and a quarter of the window 2.5 s more.
+    plan = ProbePlan(rate_rps=100, warmup_s=4, duration_s=10, late_ms=50, hopeless_ms=230, drain_s=0.1)
+    result = run_probe(plan, TEXTS, one_at_a_time(0.025))
+    assert result.gave_up.startswith("requests pile up: ")
+    assert result.gave_up.endswith("of 100/s are answered")
+    # What it saw in the later half of its time is told all the same.
+    assert 0 < result.requests < 200
+    assert result.warmup_s == pytest.approx(result.window_s, abs=0.2)
+    assert result.late + result.failed == result.requests
+    # A trace may bring more than the server bears for a while.
+    trace = ProbePlan(**{**plan.__dict__, "arrivals": "trace", "trace": "t", "duration_s": 1.5, "warmup_s": 0})
+    assert not run_probe(trace, TEXTS, one_at_a_time(0.025), trace_s=[0.01 * n for n in range(200)]).gave_up
 
 
 def test_requests_without_an_answer_fail_when_the_drain_time_is_over() -> None:

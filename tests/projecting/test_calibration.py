@@ -134,7 +134,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine that was calibrated, as far as requests are projected."""
     kept = (
         request_times.known_device, request_times.times_on, request_times._projector, request_times._everywhere,
-        request_times._batches_by_device,
+        request_times._estimates,
     )  # fmt: skip
     monkeypatch.setattr(request_times, "_calibration", made)
     for each in kept:

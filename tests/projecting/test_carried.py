@@ -38,6 +38,12 @@ def subjects(make_variant: MakeVariant, make_load: MakeLoad) -> list[Subject]:
         make_variant(load=measured_on(make_load(), "EPYC Turin", slo=Slo(p95_ms=0.5))),
         make_variant(load=make_load(None, None, None)),
         make_variant(load=None),
+        # A chip in no table: alone, and beside a later one that is in one.
+        make_variant("lora-r8.onnx-int8", load=measured_on(make_load(80.0), "Zeon 9999X")),
+        make_variant(
+            load=measured_on(make_load(80.0), "Zeon 9999X", finished_at="2026-03-03T00:00:00+00:00"),
+            elsewhere=(measured_on(make_load(), "EPYC Milan 7R13"),),
+        ),
         Service(name="theirs", elsewhere=(make_load(url="http://127.0.0.1/classify"),)),
     ]
 
@@ -51,9 +57,9 @@ def test_the_whole_price_book(subjects: list[Subject]) -> None:
     offers = list(kinds.values())
     assert len(offers) > 200
     bases, unknown = set(), 0
-    for variant, row in zip(subjects, carried_on(subjects, offers), strict=True):
+    for variant, row in zip(subjects, carried_on(subjects, offers, 0.6), strict=True):
         for offer, carried in zip(offers, row, strict=True):
-            capacity = capacity_on(variant, offer)
+            capacity = capacity_on(variant, offer, 0.6)
             assert carried == Carried.of(capacity), (variant.name, offer.instance_type)
             unknown += carried.rps is None
             bases |= {capacity.capacity_rps.basis}
@@ -64,7 +70,9 @@ def test_the_whole_price_book(subjects: list[Subject]) -> None:
 @given(
     vcpus=st.integers(1, 192),
     cards=st.sampled_from([("T4", "1"), ("T4", "0.25"), ("L4", "8"), ("Inferentia2", "6"), (None, "0"), ("X9", "1")]),
-    cpu_model=st.sampled_from(["EPYC Milan 7R13", "Graviton3", "Zeon", None]),
+    cpu_model=st.sampled_from(["EPYC Milan 7R13", "Graviton3", "Zeon 9999X", None]),
+    measured=st.sampled_from(["Xeon Platinum 8380", "Zeon 9999X", "Zeon"]),
+    utilisation=st.floats(0.05, 1.0),
     vcpu_is=st.sampled_from(["thread", "core", None]),
     sustained=st.sampled_from(["0.05", "0.4", "1"]),
     slo_ms=st.floats(1, 1000),
@@ -74,12 +82,15 @@ def test_the_whole_price_book(subjects: list[Subject]) -> None:
 def test_any_machine(
     *, make_variant: MakeVariant, make_load: MakeLoad, make_offer: Callable[..., Offer], vcpus: int,
     cards: tuple[str | None, str], cpu_model: str | None, vcpu_is: str | None, sustained: str, slo_ms: float,
-    capacity: float, cores: int,
+    capacity: float, cores: int, measured: str, utilisation: float,
 ) -> None:  # fmt: skip
     offer = make_offer(
         vcpus=Decimal(vcpus), accelerator_name=cards[0], accelerator_count=Decimal(cards[1]), cpu_model=cpu_model,
         vcpu_is=vcpu_is, sustained_cpu_ratio=Decimal(sustained),
     )  # fmt: skip
     load = make_load(slo=Slo(p95_ms=slo_ms), capacity_rps=Figure(value=capacity), server_cores=cores)
-    variant = make_variant(load=measured_on(load, "Xeon Platinum 8380"))
-    assert carried_on([variant], [offer]) == [[Carried.of(capacity_on(variant, offer))]]
+    variant = make_variant(load=measured_on(load, measured))
+    told = capacity_on(variant, offer, utilisation)
+    assert carried_on([variant], [offer], utilisation) == [[Carried.of(told)]]
+    if told.p95_ms and told.capacity_rps.value:
+        assert (told.p95_ms.value or 0) <= slo_ms * (1 + 1e-9)

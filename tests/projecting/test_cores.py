@@ -1,11 +1,15 @@
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploycost.projecting.cores import capacity_on
+from deploycost.projecting.cores import SPEED_OF_UNKNOWN, capacity_on
+from deploycost.projecting.hardware import devices
+from deploycost.projecting.request_times import NOTHING_SEEN, times_on
+from deploycost.projecting.variant_work import request_of
 from deploycost.records import LoadRecord, Variant
 from pricing.book import Offer
 
@@ -19,14 +23,15 @@ def on_instance(load: LoadRecord, instance_type: str, **changes: object) -> Load
 
 def test_threads_by_hand(make_variant: Callable[..., Variant], make_offer: Make) -> None:
     capacity = capacity_on(make_variant(), make_offer(vcpus=Decimal(4)))
-    # 100/s per core x 4 vCPUs x 0.6 of a core x 0.9 for copies; low 90 x 4 x 0.5 x 0.7 x 0.75, high 110 x 4 x 1.4
+    # 100/s per core x 4 vCPUs x 0.6 of a core x 0.9 for copies; low 90 x 4 x 0.5 x 0.4 x 0.75, high 110 x 4 x 2.5
     assert capacity.capacity_rps.value == pytest.approx(216.0)
-    assert capacity.capacity_rps.low == pytest.approx(94.5)
-    assert capacity.capacity_rps.high == pytest.approx(616.0)
+    assert capacity.capacity_rps.low == pytest.approx(54.0)
+    assert capacity.capacity_rps.high == pytest.approx(1100.0)
     assert capacity.capacity_rps.basis == "assumed"
     assert capacity.server_copies == 4
     assert "0.6 (0.5 to 1)" in capacity.reason
     assert "Test CPU" in capacity.reason
+    assert "speed per core times 1 (0.4 to 2.5), both in no table" in capacity.reason
 
 
 def test_a_whole_core_that_was_measured_is_the_same_core(
@@ -34,8 +39,8 @@ def test_a_whole_core_that_was_measured_is_the_same_core(
 ) -> None:
     capacity = capacity_on(make_variant(), make_offer(vcpus=Decimal(1), vcpu_is="core"))
     assert capacity.capacity_rps.value == pytest.approx(100.0)
-    assert capacity.capacity_rps.low == pytest.approx(63.0)
-    assert capacity.capacity_rps.high == pytest.approx(154.0)
+    assert capacity.capacity_rps.low == pytest.approx(36.0)
+    assert capacity.capacity_rps.high == pytest.approx(275.0)
     assert capacity.capacity_rps.basis == "assumed"
 
 
@@ -116,7 +121,51 @@ def test_a_missing_interval_still_gets_the_assumption(
 ) -> None:
     variant = make_variant(load=make_load(100.0, None, None))
     capacity = capacity_on(variant, make_offer(vcpus=Decimal(1), vcpu_is="core"))
-    assert (capacity.capacity_rps.low, capacity.capacity_rps.high) == pytest.approx((70.0, 140.0))
+    assert (capacity.capacity_rps.low, capacity.capacity_rps.high) == pytest.approx((40.0, 250.0))
+
+
+@pytest.mark.parametrize(
+    ("measured", "low", "high", "told"),
+    [
+        ("Intel(R) Xeon(R) Platinum 9999C CPU @ 3.10GHz", 72.0, 132.0, "times 1 (0.8 to 1.2), the same chip"),
+        ("AMD EPYC 9R14", 63.0, 154.0, "times 1 (0.7 to 1.4)"),
+        ("Xeon", 36.0, 275.0, "times 1 (0.4 to 2.5), both in no table"),
+    ],
+)
+def test_the_less_is_known_of_two_chips_the_wider_it_gets(
+    make_variant: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Make, measured: str,
+    low: float, high: float, told: str,
+) -> None:  # fmt: skip
+    load = make_load()
+    load = load.model_copy(update={"environment": load.environment.model_copy(update={"cpu_model": measured})})
+    offer = make_offer(cpu_model="Xeon 9999C", vcpus=Decimal(1), vcpu_is="core")
+    capacity = capacity_on(make_variant(load=load), offer)
+    assert capacity.capacity_rps.basis == "assumed"
+    assert (capacity.capacity_rps.low, capacity.capacity_rps.high) == pytest.approx((low, high))
+    assert told in capacity.reason
+
+
+def test_the_load_test_on_the_same_chip_is_scaled(
+    make_variant: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Make
+) -> None:
+    load = make_load(50.0, 50.0, 50.0)
+    there = load.model_copy(update={"environment": load.environment.model_copy(update={"cpu_model": "Xeon 9999C"})})
+    offer = make_offer(cpu_model="Xeon 9999C", vcpus=Decimal(1), vcpu_is="core")
+    capacity = capacity_on(make_variant(elsewhere=(there,)), offer)
+    assert capacity.capacity_rps.value == pytest.approx(50.0)
+    assert capacity.load == there
+
+
+def test_the_speeds_of_unknown_chips_are_those_of_pairs_of_known_servers(make_variant: Callable[..., Variant]) -> None:
+    request = request_of(make_variant())
+    assert request is not None
+    assert request.precision == "int8"
+    servers = [chip for chip in devices().values() if chip.kind == "cpu" and chip.name.startswith(("Xeon", "EPYC"))]
+    times = [told.seconds[1] for chip in servers if (told := times_on(request, NOTHING_SEEN, chip))]
+    assert len(times) == 24
+    ratios = sorted(one / other for one, other in permutations(times, 2))
+    assert SPEED_OF_UNKNOWN.low == pytest.approx(ratios[int(0.05 * len(ratios))], abs=0.05)
+    assert SPEED_OF_UNKNOWN.high == pytest.approx(ratios[int(0.95 * len(ratios))], abs=0.2)
 
 
 @given(vcpus=st.integers(1, 128), more=st.integers(1, 128), cores=st.integers(1, 8))

@@ -1,12 +1,22 @@
-from math import expm1
+from math import expm1, inf
 from statistics import median
 
 import pytest
 
 from deploycost.projecting.evidence_base import evidence_of
-from deploycost.projecting.fit import WAYS, LeftOut, fit, groups_of, left_out
+from deploycost.projecting.fit import (
+    WAYS,
+    LeftOut,
+    Way,
+    distinct_groups,
+    fit,
+    groups_of,
+    kind_width,
+    left_out,
+    rows_by_kind,
+)
 from deploycost.projecting.fitted import Novelty, read_fitted
-from deploycost.projecting.observations import shipped_observations
+from deploycost.projecting.observations import Observation, observe, shipped_observations
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +31,49 @@ def test_the_shipped_table_is_what_the_script_gives() -> None:
     assert again.parameters == shipped.parameters
     assert again.factors == shipped.factors
     assert again.widths == pytest.approx(shipped.widths, rel=0.01)
+
+
+ROW = {
+    "model": "bert-base", "hardware": "Inferentia2", "precision": "bf16", "runtime": "torch-neuronx", "batch_size": "1",
+    "seq_len": "128", "metric": "latency_mean", "unit": "ms",
+}  # fmt: skip
+
+
+def measured(value: int) -> Observation:
+    return observe(ROW | {"value": str(value)})
+
+
+def off(observation: Observation, group: tuple[Way, int], novelty: Novelty, deviations: float) -> LeftOut:
+    return LeftOut(observation, group, novelty, error=0.1 * deviations, deviation=0.1)
+
+
+def test_of_few_groups_the_worst_decides_how_wide_an_interval_is() -> None:
+    seen = [measured(number) for number in range(1, 31)]
+    # Two tables of ten rows: one off by half a deviation, the other by two.
+    two = [
+        off(each, ("source", number // 10), "runtime", (0.5, 2.0)[number // 10])
+        for number, each in enumerate(seen[:20])
+    ]
+    assert kind_width("accelerator/runtime", rows_by_kind(two)) == pytest.approx(2.0)
+    # One table: the most of it, and of what a new device needed.
+    one = [*two[:10], off(seen[20], ("device", 0), "device", 3.0), off(seen[21], ("device", 1), "device", 1.0)]
+    assert kind_width("accelerator/runtime", rows_by_kind(one)) == pytest.approx(3.0)
+    assert kind_width("accelerator/runtime", rows_by_kind(two[:10])) == pytest.approx(0.5)
+    assert kind_width("accelerator/runtime", {}) == inf
+    # Five groups and more: nine rows in ten, here all but the three of the last.
+    five = [
+        off(each, ("source", min(4, number // 6)), "runtime", 5.0 if number > 26 else 1.0)
+        for number, each in enumerate(seen)
+    ]
+    assert kind_width("accelerator/runtime", rows_by_kind(five)) == pytest.approx(1.0)
+
+
+def test_rows_left_out_together_in_two_ways_are_one_group() -> None:
+    one, other = measured(1), measured(2)
+    ways: tuple[Way, ...] = ("device", "runtime")
+    rows = [off(each, (way, 0), "device", 1.0) for way in ways for each in (one, other)]
+    assert len(distinct_groups(rows)) == 1
+    assert len(distinct_groups([*rows, off(one, ("length", 0), "device", 1.0)])) == 2
 
 
 def test_groups_part_the_evidence() -> None:

@@ -2,12 +2,13 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deploycost.projecting.cores import capacity_on
-from deploycost.projecting.request_times import NOTHING_SEEN, known_device, seen_in, times_on
+from deploycost.projecting.request_times import NOTHING_SEEN, Times, corrected, known_device, seen_in, times_on
 from deploycost.projecting.variant_work import request_of
 from deploycost.records import Figure, LoadRecord, Slo, Variant
 from pricing.book import Offer
@@ -114,6 +115,103 @@ def test_a_record_from_the_machine_overrides_the_projection(
     capacity = capacity_on(make_variant(elsewhere=(record,)), t4(make_offer))
     assert capacity.capacity_rps == record.capacity_rps
     assert capacity.capacity_rps.basis == "measured"
+
+
+def test_the_latency_on_a_t4_is_that_of_the_queue_its_capacity_comes_from(
+    make_variant: MakeVariant, make_offer: MakeOffer
+) -> None:
+    one, same = (capacity_on(make_variant(), t4(make_offer), share).p95_ms for share in (0.7, 1.0))
+    assert one is not None
+    assert one.basis == "projected"
+    assert known(one)[0] < known(one)[1] < known(one)[2]
+    assert same is not None
+    assert known(one)[1] <= known(same)[1] <= 100  # within the objective of the load test, at every end
+    assert known(same)[2] <= 100
+    four = capacity_on(make_variant(), t4(make_offer, accelerator_count=Decimal(4), vcpus=Decimal(96)), 0.7).p95_ms
+    assert four is not None
+    assert known(four)[1] == pytest.approx(known(one)[1])
+
+
+def test_an_objective_that_a_t4_misses_leaves_its_own_latency(
+    make_variant: MakeVariant, make_load: Callable[..., LoadRecord], make_offer: MakeOffer
+) -> None:
+    variant = make_variant(load=measured_on(make_load(), "EPYC Turin", slo=Slo(p95_ms=0.5)))
+    capacity = capacity_on(variant, t4(make_offer), 0.7)
+    assert capacity.capacity_rps.value == 0
+    assert capacity.p95_ms is not None
+    assert known(capacity.p95_ms)[1] > 0.5
+
+
+def test_a_cpu_has_the_latency_of_its_load_test_or_of_the_queue_where_there_is_none(
+    make_variant: MakeVariant, make_load: Callable[..., LoadRecord], make_offer: MakeOffer
+) -> None:
+    offer = make_offer(cpu_model="EPYC Turin", vcpu_is="core", vcpus=Decimal(1))
+    assert capacity_on(make_variant(load=measured_on(make_load(), "EPYC Turin")), offer, 0.7).p95_ms is None
+    untested = capacity_on(make_variant(load=None), offer, 0.7)
+    assert untested.p95_ms is not None
+    assert known(untested.p95_ms)[2] <= 100
+
+
+def slow_on(load: LoadRecord, cpu_model: str, slower: float, **changes: Any) -> LoadRecord:
+    """A load test on a CPU where answers took so many times as long."""
+    curve = tuple(point.model_copy(update={"p50_ms": slower * (point.p50_ms or 0)}) for point in load.curve)
+    return measured_on(load, cpu_model, curve=curve, **changes)
+
+
+def test_a_load_test_on_a_chip_in_no_table_corrects_the_projection_less_than_one_on_a_known_chip(
+    make_variant: MakeVariant, make_load: Callable[..., LoadRecord]
+) -> None:
+    request, genoa = request_of(make_variant()), known_device("EPYC Genoa")
+    assert request is not None
+    assert genoa is not None
+
+    def told(cpu_model: str, slower: float) -> Times:
+        times = times_on(request, seen_in(slow_on(make_load(), cpu_model, slower)), genoa)
+        assert times is not None
+        return times
+
+    of_unknown, of_known = (told(name, 2.0).seconds[1] / told(name, 1.0).seconds[1] for name in ("Zeon", "EPYC Turin"))
+    assert 1.05 < of_unknown < of_known < 2.1
+    uncorrected = times_on(request, NOTHING_SEEN, genoa)
+    assert uncorrected is not None
+    assert told("EPYC Turin", 1.0).reach < told("Zeon", 1.0).reach < uncorrected.reach
+
+
+def test_of_several_load_tests_the_one_on_the_nearest_chip_tells(
+    make_variant: MakeVariant, make_load: Callable[..., LoadRecord], make_offer: MakeOffer
+) -> None:
+    offer = make_offer(cpu_model="EPYC Genoa 9R14", vcpu_is="core", vcpus=Decimal(1))
+    there = slow_on(make_load(), "EPYC Genoa", 1.0)
+    others = tuple(
+        slow_on(make_load(), name, 2.0, finished_at="2026-02-02T00:00:00+00:00") for name in ("EPYC Turin", "Z")
+    )
+    assert capacity_on(make_variant(load=there, elsewhere=others), offer).load == there
+    assert capacity_on(make_variant(load=others[1], elsewhere=others[:1]), offer).load == others[0]
+
+
+def test_what_a_chip_in_no_table_may_be_is_told(
+    make_variant: MakeVariant, make_load: Callable[..., LoadRecord], make_offer: MakeOffer
+) -> None:
+    offer = make_offer(cpu_model="EPYC Genoa 9R14", vcpu_is="core", vcpus=Decimal(1))
+    unknown = capacity_on(make_variant(load=measured_on(make_load(), "Zeon")), offer)
+    assert unknown.capacity_rps.basis == "projected"
+    # All x86 CPUs of the table.
+    assert "corrected by a load test on a CPU in no table, which may be any of 41 known ones" in unknown.reason
+    assert "in no table" not in capacity_on(make_variant(load=measured_on(make_load(), "EPYC Turin")), offer).reason
+    assert "in no table" not in capacity_on(make_variant(load=None), offer).reason
+
+
+def test_a_measurement_at_one_of_two_places_by_hand() -> None:
+    # Expected are 1 and 3, each with a variance of 0.5 of its own. What either may be is expected to be 2; it varies by
+    # 0.5, and by 1 because the two differ. With each of them it shares half of its 0.5.
+    means, variances = corrected(np.array([1.0, 3.0]), np.diag([0.5, 0.5]), [0, 1], 5.0)
+    share = 0.25 / 1.5
+    assert means.tolist() == pytest.approx([1 + share * 3, 3 + share * 3])
+    assert variances.tolist() == pytest.approx([0.5 - share * 0.25] * 2)
+    # Where it is known which, there it is as measured.
+    means, variances = corrected(np.array([1.0, 3.0]), np.diag([0.5, 0.5]), [1], 5.0)
+    assert means.tolist() == pytest.approx([1.0, 5.0])
+    assert variances.tolist() == pytest.approx([0.5, 0.0])
 
 
 def test_what_is_not_known_is_scaled_or_unknown_as_before(make_variant: MakeVariant, make_offer: MakeOffer) -> None:

@@ -5,8 +5,15 @@ import pytest
 
 from deploycost.projecting.evidence_base import evidence_of
 from deploycost.projecting.fitted import read_fitted
-from deploycost.projecting.observations import observe, read_setting, shipped_observations
-from deploycost.projecting.utilisation import Utilisation, ideal_seconds
+from deploycost.projecting.observations import Setting, observe, read_setting, shipped_observations
+from deploycost.projecting.utilisation import (
+    COMPONENTS,
+    LAYER_COSTS,
+    LENGTHS,
+    Parameters,
+    Utilisation,
+    ideal_seconds,
+)
 
 ROW = {
     "model": "bert-base", "hardware": "T4", "precision": "fp16", "runtime": "TensorRT", "batch_size": "1",
@@ -22,6 +29,31 @@ def test_the_speed_of_light_by_hand() -> None:
     assert ideal_seconds(setting) == pytest.approx(max(flops / 65e12, weights_s))
     many = replace(setting, batch=64)
     assert ideal_seconds(many) == pytest.approx(64 * flops / 65e12)
+
+
+def test_the_mean_of_a_cpu_by_hand() -> None:
+    cpu = {"hardware": "EPYC Turin", "precision": "int8", "runtime": "ONNX Runtime", "threads": "1"}
+    one = read_setting(ROW | cpu)
+    parameters = Parameters(
+        layer_seconds=dict.fromkeys(LAYER_COSTS, 1e-5), peak_ratio=0.5, cpu_peak_ratio=0.8, elementwise_cost=10.0,
+        core_loss=0.2, deviations=dict.fromkeys(COMPONENTS, 0.1), lengths=dict.fromkeys(LENGTHS, 1.0),
+    )  # fmt: skip
+
+    def mean_s(setting: Setting) -> float:
+        model = Utilisation(parameters, [setting], [0.0])
+        return float(np.exp(model._mean(model._points)[0]))
+
+    # 128 positions in 12 layers: 12 operations on each of 768 numbers and 8 on each of 3,072; 5 on each of 12 x 128 x
+    # 128 scores in each layer. A core of 96 does 24.58 / 96 Tflop/s in fp32.
+    elementwise = 128 * 12 * (12 * 768 + 8 * 3072) + 5 * 12 * 12 * 128 * 128
+    work_s = ideal_seconds(one) / 0.8 + 10 * elementwise / (24.58e12 / 96)
+    assert mean_s(one) == pytest.approx(work_s + 12 * 1e-5, rel=1e-6)
+    # Four cores take a quarter of the time, and lose 4 to the 0.2.
+    four = read_setting(ROW | cpu | {"threads": "4"})
+    assert mean_s(four) == pytest.approx(work_s / 4 * 4**0.2 + 12 * 1e-5, rel=1e-6)
+    # Streams lose nothing.
+    streams = read_setting(ROW | cpu | {"threads": "4", "runtime": "OpenVINO throughput"})
+    assert mean_s(streams) == pytest.approx(work_s / 4 + 12 * 1e-5, rel=1e-6)
 
 
 def test_left_out_is_what_a_fit_without_the_group_predicts() -> None:

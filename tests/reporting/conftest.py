@@ -11,6 +11,7 @@ import pytest
 
 from deploycost.environment import MachineFacts
 from deploycost.records import (
+    LOAD_RULES,
     Certificate,
     Check,
     CurvePoint,
@@ -211,6 +212,7 @@ def make_load(variant: str, capacity_rps: float = 100.0, *, certified: bool = Tr
         "certificate": Certificate(certified=certified, checks=checks),
         "environment": MACHINE,
         "bundle_digest": "3" * 64,
+        "rules": LOAD_RULES,
         "seed": 42,
         "duration_s": 90.0,
         "finished_at": "2026-11-22T10:10:00+00:00",

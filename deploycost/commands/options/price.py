@@ -27,7 +27,11 @@ class PriceFlags:
         str | None, Parameter(help="Region, or all. Default: us-east-1, us-central1, eastus by cloud.")
     ] = flag_for("quote.region")
     purchase_option: Annotated[
-        str | None, Parameter(help="on-demand, spot, reserved-1y, reserved-3y, or all. Default: on-demand.")
+        str | None,
+        Parameter(
+            help="on-demand, spot, reserved-1y, reserved-3y, or all; no reserved price is shipped: 'prices refresh' or "
+            "'prices add' brings them. Default: on-demand."
+        ),
     ] = flag_for("quote.purchase_option")
     requests_per_month: Annotated[
         int | None, Parameter(help="Predictions to serve each month. Default: 100,000,000.")
