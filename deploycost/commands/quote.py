@@ -34,14 +34,6 @@ class RowFlags:
     max_monthly: Annotated[float | None, Parameter(help="Only rows with a bill of at most so many USD a month.")] = None
     all: Annotated[bool, Parameter(negative="", help="Every row, not only the first 20.")] = False
 
-    def __post_init__(self) -> None:
-        limits = {"--max-p95": self.max_p95, "--max-monthly": self.max_monthly}
-        wrong = [f"{flag} {v:g}: expected a number above zero" for flag, v in limits.items() if v and not 0 < v < inf]
-        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
-            wrong.append(f"--min-accuracy {self.min_accuracy:g}: expected 0 to 1")
-        if wrong:
-            raise UserError("; ".join(wrong))
-
 
 def quote(
     *,
