@@ -34,7 +34,10 @@ _COUNTS: Final = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(arguments)
+    try:
+        options = _parser().parse_args(arguments)
+    except argparse.ArgumentError as error:  # one line, without the usage that argparse puts before it
+        return _refuse(str(error))
     stop = StopSignal()
     try:
         listener = (
@@ -115,6 +118,7 @@ def _refuse(message: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving",
+        exit_on_error=False,
         description="Serve one bundle over HTTP: POST /predict, the Open Inference Protocol under /v2, GET /healthz, "
         "/readyz, /metadata, /metrics, /openapi.json.",
         epilog='When it listens, it prints one line: {"event": "listening", "host", "port", "pid", "variant"}.',

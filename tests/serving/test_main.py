@@ -220,6 +220,7 @@ def test_arguments_that_are_wrong(arguments: tuple[str, ...], sentence: str) -> 
     assert completed.returncode == 2
     assert sentence in completed.stderr
     assert "Traceback" not in completed.stderr
+    assert not arguments or completed.stderr.count("\n") == 1, "no usage before it"
 
 
 def test_limits_that_contradict_one_another(shared_bundle: Bundle) -> None:
