@@ -365,6 +365,24 @@ class ExportRecord(Record):
         return accuracy_of(self.scores)
 
 
+class ExportRefusal(Record):
+    """An artifact that was refused when it was last made: `refused.json` in the place of its `export.json`.
+
+    `reason` is the line that was told; the figures are those it was judged by, None where it did not come to them.
+    `model_fingerprint` names the model that it was made of.
+    """
+
+    format_version: int = FORMAT_VERSION
+    fingerprint: str
+    model_fingerprint: str
+    variant: str
+    artifact: str
+    reason: str
+    parity: Parity | None = None
+    accuracy_drop: AccuracyDrop | None = None
+    finished_at: str
+
+
 class Miss(Record):
     """How many requests of a probe missed one objective (`p95`, `errors`), of how many, and the share allowed.
 

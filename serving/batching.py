@@ -274,7 +274,7 @@ class Batcher:
         report = self._report
         report.texts = len(batch)
         report.tokens = sum(lengths)
-        report.padded_tokens = len(batch) * max(lengths)
+        report.padded_tokens = self._classifier.computed_tokens(lengths)
         report.work = sum(work_of((item.job.texts[item.position],), self._max_tokens) for item in batch)
         report.queue_s = [start_s - item.job.arrived_s for item in batch]
 
