@@ -50,11 +50,11 @@ def _answer_first_token(model: Any) -> None:  # noqa: ANN401 - one of the reader
 def _attend(attention: Any, hidden_states: Tensor, mask: Tensor | None, *names: str, **more: Any) -> Tensor:  # noqa: ANN401
     """What the first token takes from all, [batch, 1, width]; `names` are of the maps to query, key and value."""
     given = (_first(hidden_states), hidden_states, hidden_states)
-    heads = [
+    query, key, value = (
         attention.get_submodule(name)(each).unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
         for name, each in zip(names, given, strict=True)
-    ]
-    answer, _ = attend(attention, *heads, mask, scaling=attention.scaling, **more)
+    )
+    answer, _ = attend(attention, query, key, value, mask, scaling=attention.scaling, **more)
     return answer.flatten(2)
 
 
