@@ -107,7 +107,7 @@ class OpenVinoEngine:
 
         self._branch = tied(BRANCH_NAME, np.zeros((), dtype=np.int32))
         self._given = [
-            [tied(name_for(name, tokens), np.zeros((1, tokens), dtype=np.int64)) for name in INPUT_NAMES]
+            [tied(name_for(name, tokens), np.zeros((1, tokens), dtype=np.int32)) for name in INPUT_NAMES]
             for tokens in self._buckets
         ]
         width = self._request.get_output_tensor(0).shape[1]

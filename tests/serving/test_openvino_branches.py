@@ -31,8 +31,11 @@ def test_the_branch_that_is_asked_for_answers() -> None:
         BRANCH_NAME, "input_ids_2", "attention_mask_2", "input_ids_4", "attention_mask_4",
     }  # fmt: skip
     request = openvino.Core().compile_model(joined, "CPU").create_infer_request()
-    given = {name_for("input_ids", 2): np.array([[5, 7]]), name_for("attention_mask", 2): np.array([[1, 1]])}
-    given |= {"input_ids_4": np.array([[1, 1, 1, 9]]), "attention_mask_4": np.array([[1, 1, 1, 0]])}
+    rows = {
+        name_for("input_ids", 2): [[5, 7]], name_for("attention_mask", 2): [[1, 1]],
+        "input_ids_4": [[1, 1, 1, 9]], "attention_mask_4": [[1, 1, 1, 0]],
+    }  # fmt: skip
+    given = {name: np.array(row, dtype=np.int32) for name, row in rows.items()}
     # 5 + 7, and 1 + 1 + 1 with the last hidden.
     for place, total in enumerate((12, 3)):
         answers = request.infer(given | {BRANCH_NAME: np.array(place, dtype=np.int32)})[OUTPUT_NAME]
