@@ -155,7 +155,7 @@ def _length_section(found: Findings) -> Section:
     notes = (
         f"Share of peak: operations of the encoder's matrices and attention over what one core reached in square "
         f"products of 1024 in the precision that the artifact multiplies in, measured beside it: {peaks}. nf4 is "
-        "multiplied in bf16. Operations are those of the encoder as it was trained, though graphs for onnx and openvino "
+        "multiplied in bf16. Operations are those of the encoder as it was trained, though graphs of onnx and openvino "
         "leave out what of the last layer nobody reads.",
     )
     columns = (
