@@ -155,7 +155,8 @@ def _length_section(found: Findings) -> Section:
     notes = (
         f"Share of peak: operations of the encoder's matrices and attention over what one core reached in square "
         f"products of 1024 in the precision that the artifact multiplies in, measured beside it: {peaks}. nf4 is "
-        "multiplied in bf16.",
+        "multiplied in bf16. Operations are those of the encoder as it was trained, though graphs of onnx and openvino "
+        "leave out what of the last layer nobody reads.",
     )
     columns = (
         "artifact", *(f"texts/s of {tokens} tokens" for tokens in LENGTHS),

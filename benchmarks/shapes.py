@@ -26,7 +26,7 @@ from deploycost.exporting.graph import write_onnx
 from deploycost.exporting.sharing import share_files
 from deploycost.models.base import find_base, load_tokenizer
 from deploycost.models.classifier import TunedClassifier
-from deploycost.models.plain_attention import with_plain_attention
+from deploycost.models.first_token import as_served
 from deploycost.records import TuningRecord
 from loadtests.workload import read_texts
 
@@ -44,7 +44,7 @@ def write_shape(shape: str, texts: list[str], folder: Path) -> list[str]:
     config = SHAPES[shape](num_labels=len(_LABELS))
     classifier = TunedClassifier(AutoModelForSequenceClassification.from_config(config)).requires_grad_(False).eval()
     config.save_pretrained(folder / "model")
-    write_onnx(with_plain_attention(classifier), _MAX_TOKENS, folder / "model.onnx")
+    write_onnx(as_served(classifier), _MAX_TOKENS, folder / "model.onnx")
     labelled = LabelledTexts(tuple(texts), tuple(number % len(_LABELS) for number in range(len(texts))))
     tuning = TuningRecord.model_construct(
         slug=shape, method="none", base_model=shape, label_names=_LABELS, dataset="none", fingerprint="none"

@@ -35,7 +35,7 @@ from deploycost.records import (
     read_record,
     write_record,
 )
-from deploycost.variants import variants_of
+from deploycost.variants import refusals_of, variants_of
 from deploycost.verdicts import Crossover, QuoteSheet, Recommendation, Return
 from deploycost.workspace import Run, fingerprint, write_text
 from pricing.errors import PriceError
@@ -229,6 +229,7 @@ def make_report(run: Run, experiment: Experiment) -> tuple[list[Path], Answers]:
         experiment=experiment.model_dump(mode="json"),
         variants=tuple(variants),
         unexported=tuple(tuning for tuning in tunings if tuning.slug not in exported),
+        refusals=tuple(refusals_of(run)),
         profiles=tuple(profiles_of(run, tunings)),
         sheet=answers.sheet,
         recommendation=answers.recommendation,

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploycost.records import BroughtRecord, ExportRecord, LoadRecord, ModelRecord, TuningRecord, Variant, read_record
+from deploycost.records import (
+    BroughtRecord,
+    ExportRecord,
+    ExportRefusal,
+    LoadRecord,
+    ModelRecord,
+    TuningRecord,
+    Variant,
+    read_record,
+)
 from deploycost.workspace import Run
 
 
@@ -24,6 +33,20 @@ def variants_of(run: Run) -> list[Variant]:
         if load is not None and load.bundle_digest != export.bundle_digest:
             load = None  # of an earlier bundle
         found.append(Variant(tuning=tuning, export=export, load=load))
+    return found
+
+
+def refusals_of(run: Run) -> list[ExportRefusal]:
+    """The artifacts of a run's models that were refused when they were last made.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    found = []
+    for path in run.record_paths("refused.json"):
+        model, refusal = _model_record(path.parents[1]), read_record(path, ExportRefusal)
+        if model is not None and model.fingerprint == refusal.model_fingerprint:
+            found.append(refusal)
     return found
 
 

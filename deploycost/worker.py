@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 
 from deploycost.brought_model import find_brought
 from deploycost.dataset import Dataset, load_dataset
+from deploycost.environment import now
 from deploycost.errors import DeploycostError, NoAnswer, UserError
 from deploycost.experiment import ArtifactName, Experiment
 from deploycost.pipeline import (
@@ -36,14 +37,14 @@ from deploycost.pipeline import (
     memory_advice,
     profile_is_done,
 )
-from deploycost.records import ModelRecord, TuningRecord, write_record
+from deploycost.records import ExportRefusal, ModelRecord, TuningRecord, write_record
 from deploycost.sources import LOGITS_FILE, BringJob, record_in
 from deploycost.task_dataset import load_texts
 from deploycost.workspace import Run, staged_folder, write_text
 from serving.errors import BundleError
 
 if TYPE_CHECKING:
-    from deploycost.exporting.export import TrainedModel
+    from deploycost.exporting.export import Refused, TrainedModel
     from deploycost.tuning.training import TuningJob
 
 
@@ -173,14 +174,17 @@ def _export_all(
     ]
     if not due:
         return
+    from deploycost.exporting.export import Refused
+
     refused = []
     with tempfile.TemporaryDirectory(dir=run.method_folder(tuning.slug), prefix=".unfinished-") as scratch:
         trained = open_model(Path(scratch))
         for name in due:
             try:
                 _export(run, experiment, trained, name)
-            except NoAnswer as answer:
-                refused.append(str(answer))
+            except Refused as refusal:
+                refused.append(str(refusal))
+                _keep_refusal(run, experiment, tuning, name, refusal)
     if refused:
         raise NoAnswer("; ".join(refused))
 
@@ -201,6 +205,22 @@ def _export(run: Run, experiment: Experiment, trained: TrainedModel, name: Artif
         )
         (folder / "export.json").unlink(missing_ok=True)
     write_text(folder / "export.json", write_record(record))
+    (folder / "refused.json").unlink(missing_ok=True)
+
+
+def _keep_refusal(run: Run, experiment: Experiment, model: ModelRecord, name: ArtifactName, refusal: Refused) -> None:
+    """Keeps why an artifact was refused, for the report; a bundle that passed before stays as it was."""
+    record = ExportRefusal(
+        fingerprint=export_fingerprint(model, name, experiment),
+        model_fingerprint=model.fingerprint,
+        variant=f"{model.slug}.{name}",
+        artifact=name,
+        reason=str(refusal),
+        parity=refusal.parity,
+        accuracy_drop=refusal.accuracy_drop,
+        finished_at=now(),
+    )
+    write_text(run.artifact_folder(model.slug, name) / "refused.json", write_record(record))
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class Run:
         return self.folder / slug / artifact
 
     def record_paths(self, file_name: str) -> list[Path]:
-        """All records of one kind (`tuning.json`, `brought.json`, `export.json`, `load.json`) in the run, sorted."""
+        """All records of one kind (`tuning.json`, `export.json`, `refused.json` and so on) in the run, sorted."""
         pattern = f"*/{file_name}" if file_name in ("tuning.json", "brought.json") else f"*/*/{file_name}"
         found = self.folder.glob(pattern)
         return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(self.folder).parts))

@@ -169,7 +169,7 @@ class Batcher:
         batch = Batch(
             texts=len(lengths),
             tokens=sum(lengths),
-            padded_tokens=len(lengths) * max(lengths),
+            padded_tokens=self._classifier.computed_tokens(lengths),
             work=sum([work_of((item.job.texts[item.position],), self._max_tokens) for item in report.batch]),
             compute_s=report.compute_s,
             queue_s=[report.start_s - item.job.arrived_s for item in report.batch],

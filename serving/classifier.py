@@ -78,6 +78,15 @@ class Classifier:
         """How many tokens are computed for the longest text of a batch, which has `tokens`."""
         return next((bucket for bucket in self.bundle.manifest.token_buckets if bucket >= tokens), tokens)
 
+    def computed_tokens(self, lengths: Sequence[int]) -> int:
+        """How many tokens are computed for a batch of texts of these lengths, padding included.
+
+        An engine with buckets computes each text in its own; another pads all to the longest.
+        """
+        if self.bundle.manifest.token_buckets:
+            return sum(map(self.padded_tokens, lengths))
+        return len(lengths) * max(lengths)
+
     def describe(self, encoded: Sequence[EncodedText], logits: NDArray[np.float32]) -> list[AnyPrediction]:
         """The predictions that `logits` [texts, labels] stand for."""
         return describe(self.bundle.manifest, encoded, logits)

@@ -4,6 +4,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from serving.bundle import Bundle
 from serving.errors import BundleError, EngineError, first_line
+from serving.openvino_branches import BRANCH_NAME, join_lengths, name_for
 from serving.signature import INPUT_NAMES, OUTPUT_NAME
 
 _REPORTER = "openvino_telemetry"
@@ -45,8 +47,9 @@ class OpenVinoEngine:
     """OpenVINO on the CPU with a stated number of threads, in the precision that the bundle names.
 
     With sizes that it knows beforehand it fuses more, and prepares nothing while a text waits: measured on one core, a
-    6-layer int8 encoder took 0.6 of the time that it took with free sizes. So each of the bundle's `token_buckets` is
-    compiled for one text of that length, and a batch is computed row by row; a bundle without them takes any size.
+    6-layer int8 encoder took 0.6 of the time that it took with free sizes. So the bundle's `token_buckets` become
+    branches of one compiled model (`join_lengths`), and a batch is computed row by row; a bundle without them takes
+    any size.
 
     Raises `BundleError` where the model does not load.
     """
@@ -69,44 +72,63 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": _HINTS.get(bundle.manifest.precision, "f32"),
         }
         self._buckets = bundle.manifest.token_buckets
-        self._requests = []
+        # A request is one computation at a time, and what goes into it lies in one place.
+        self._lock = Lock()
         try:
             model = core.read_model(bundle.model_path)
             self._refuse_other_signatures(bundle, model)
-            for tokens in self._buckets or (None,):
-                fixed = model.clone()
-                if tokens is not None:
-                    fixed.reshape({name: [1, tokens] for name in INPUT_NAMES})
-                self._requests.append(core.compile_model(fixed, "CPU", settings).create_infer_request())
+            if self._buckets:
+                model = join_lengths(openvino, model, self._buckets, len(bundle.manifest.labels))
+            self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+            if self._buckets:
+                self._tie_memory(openvino)
         except RuntimeError as error:
             raise BundleError(f"openvino cannot load {bundle.model_path}: {first_line(error)}") from None
 
     def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Engine.logits`."""
-        if not self._buckets:
-            return self._run(0, input_ids, attention_mask)
-        rows = [
-            self._run(place, input_ids[row : row + 1, :tokens], attention_mask[row : row + 1, :tokens])
-            for row, place, tokens in self._placed(attention_mask)
-        ]
-        return np.concatenate(rows)
+        try:
+            with self._lock:
+                if self._buckets:
+                    placed = [*self._placed(attention_mask)]
+                    return np.stack([self._run(place, input_ids[row], attention_mask[row]) for row, place in placed])
+                feed = {"input_ids": input_ids, "attention_mask": attention_mask}
+                found = self._request.infer({name: np.ascontiguousarray(each) for name, each in feed.items()})
+                return np.array(found[OUTPUT_NAME], dtype=np.float32)
+        except RuntimeError as error:
+            raise EngineError(f"openvino failed: {first_line(error)}") from None
 
-    def _placed(self, attention_mask: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
-        """Each row with the place of the bucket that it fits into, and the tokens of that."""
+    def _tie_memory(self, openvino: Any) -> None:  # noqa: ANN401 - the module itself
+        """Arrays that the request reads and writes: a text is put there, and nothing is handed over for each."""
+
+        def tied(name: str, array: NDArray[Any]) -> NDArray[Any]:
+            self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+            return array
+
+        self._branch = tied(BRANCH_NAME, np.zeros((), dtype=np.int32))
+        self._given = [
+            [tied(name_for(name, tokens), np.zeros((1, tokens), dtype=np.int32)) for name in INPUT_NAMES]
+            for tokens in self._buckets
+        ]
+        width = self._request.get_output_tensor(0).shape[1]
+        self._answers = tied(OUTPUT_NAME, np.zeros((len(self._buckets), width), dtype=np.float32))
+
+    def _placed(self, attention_mask: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Each row with the place of the bucket that it fits into."""
         width = attention_mask.shape[1]
         for row, length in enumerate(attention_mask.sum(axis=1).tolist()):
             place = bisect_left(self._buckets, length)
             if place == len(self._buckets) or self._buckets[place] > width:
                 raise EngineError(f"openvino failed: a text of {length} tokens in a batch of {width} fits no bucket")
-            yield row, place, self._buckets[place]
+            yield row, place
 
-    def _run(self, place: int, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        feed = {"input_ids": np.ascontiguousarray(input_ids), "attention_mask": np.ascontiguousarray(attention_mask)}
-        try:
-            found = self._requests[place].infer(feed, share_inputs=True)
-            return np.array(found[OUTPUT_NAME], dtype=np.float32)
-        except RuntimeError as error:
-            raise EngineError(f"openvino failed: {first_line(error)}") from None
+    def _run(self, place: int, *row: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The logits of one text, by the branch at `place`."""
+        for given, new in zip(self._given[place], row, strict=True):
+            given[0] = new[: given.shape[1]]
+        self._branch[...] = place
+        self._request.infer(share_outputs=True)
+        return self._answers[place].copy()
 
     def _refuse_other_signatures(self, bundle: Bundle, model: Any) -> None:  # noqa: ANN401 - openvino's own
         """`BundleError` where the graph's inputs and outputs are not those of every engine."""

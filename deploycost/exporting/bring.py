@@ -23,7 +23,7 @@ from deploycost.label_match import match_labels
 from deploycost.models.brought import load_network, open_tokenizer, tokenizer_limit
 from deploycost.models.classifier import TunedClassifier
 from deploycost.models.encoding import encode, logits_of
-from deploycost.models.plain_attention import with_plain_attention
+from deploycost.models.first_token import as_served
 from deploycost.models.scoring import score_task
 from deploycost.records import BroughtRecord
 from serving.bundle import Task
@@ -139,7 +139,7 @@ def trained_model(
         write_plain(opened.made_of, logits.shape[1], path)
     else:
         try:
-            write_onnx(with_plain_attention(opened.made_of), opened.max_tokens, path)
+            write_onnx(as_served(opened.made_of), opened.max_tokens, path)
         except Exception as error:  # noqa: BLE001 - the exporter raises as many kinds as there are architectures
             told = " ".join(str(error).split())[:200]
             raise UserError(f"{opened.architecture} cannot be written as an ONNX graph: {told}") from None

@@ -28,7 +28,7 @@ from deploycost.exporting.vocabulary import Trimming, trim_vocabulary
 from deploycost.exporting.writers import ONNX_FILE, WRITERS, Source
 from deploycost.models.adapter_folder import load_merged, read_recipe
 from deploycost.models.base import find_base, load_tokenizer
-from deploycost.models.plain_attention import with_plain_attention
+from deploycost.models.first_token import as_served
 from deploycost.models.scoring import THRESHOLD, compare, score_task
 from deploycost.records import AccuracyDrop, ExportRecord, ModelRecord, Parity, TuningRecord
 from deploycost.units import percent
@@ -40,6 +40,18 @@ _TOKENIZER_FILE = "tokenizer.json"
 NS_PER_S = 1_000_000_000
 # Of labels, and five times that of logits: what a smaller vocabulary may move beyond an artifact's own limits.
 _TRIMMED_ALLOWANCE = 0.05
+_KEPT = "the trained model is kept"
+
+
+class Refused(NoAnswer):
+    """An artifact that is not kept, with the figures it was judged by where it came to them."""
+
+    def __init__(
+        self, variant: str, why: str, parity: Parity | None = None, accuracy_drop: AccuracyDrop | None = None
+    ) -> None:
+        super().__init__(f"refused {variant}: {why}")
+        self.parity = parity
+        self.accuracy_drop = accuracy_drop
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,7 @@ def open_trained(
     if len(logits) != len(test.texts):
         raise UserError(f"{logits_path} holds {len(logits)} rows, the test split {len(test.texts)}; build in a new run")
     network = load_merged(adapter_folder)
-    write_onnx(with_plain_attention(network), max_tokens, graph_path)
+    write_onnx(as_served(network), max_tokens, graph_path)
     merge_s = (perf_counter_ns() - began_ns) / NS_PER_S
     return TrainedModel(tuning, graph_path, load_tokenizer(base), max_tokens, test, logits, merge_s, network, train)
 
@@ -123,7 +135,7 @@ def with_trimmed_vocabulary(trained: TrainedModel) -> TrainedModel:
     began_ns = perf_counter_ns()
     trimming = trim_vocabulary(trained.network, trained.tokenizer, trained.train.texts, trained.test.texts)
     graph_path = trained.graph_path.with_name(f"trimmed-{ONNX_FILE}")
-    write_onnx(with_plain_attention(trimming.network), trained.max_tokens, graph_path)
+    write_onnx(as_served(trimming.network), trained.max_tokens, graph_path)
     return replace(
         trained,
         network=trimming.network,
@@ -160,7 +172,7 @@ def export(
         The record; the caller writes it, last.
 
     Raises:
-        NoAnswer: the bundle cannot be served, or strays from the trained model beyond its limits; with the figures.
+        Refused: the bundle cannot be served, or strays from the trained model beyond its limits; with the figures.
     """
     began_ns = perf_counter_ns()
     source = source_of(trained, ARTIFACTS[name], wanted or ExportSpec(), max_accuracy_drop)
@@ -250,13 +262,13 @@ def _judge(trained: TrainedModel, artifact: Artifact, bundle: Bundle, max_accura
     """Judges a bundle on the test split through the code that serves it.
 
     Raises:
-        NoAnswer: it cannot be served, strays beyond its limits, or surely gives up more accuracy than it may.
+        Refused: it cannot be served, strays beyond its limits, or surely gives up more accuracy than it may.
     """
     variant = bundle.manifest.variant
     try:
         served = Classifier(bundle, threads=len(usable_cores())).logits(trained.test.texts)
     except (BundleError, EngineError) as error:
-        raise NoAnswer(f"refused {variant}: {error}; the trained model is kept") from None
+        raise Refused(variant, f"{error}; {_KEPT}") from None
     # Words that no training text has are split otherwise by a smaller vocabulary, and so answered otherwise.
     more = _TRIMMED_ALLOWANCE if trained.trimming is not None else 0.0
     parity = compare(
@@ -267,21 +279,21 @@ def _judge(trained: TrainedModel, artifact: Artifact, bundle: Bundle, max_accura
         task=trained.tuning.task,
     )
     if not parity.ok:
-        raise NoAnswer(f"refused {variant}: {_strayed(parity)}; the trained model is kept")
+        raise Refused(variant, f"{_strayed(parity)}; {_KEPT}", parity)
     labels = _one_label_each(trained)
     drop = accuracy_drop(labels, trained.logits, served, max_accuracy_drop) if labels is not None else None
     if drop is not None and drop.refused:
-        raise NoAnswer(f"refused {variant}: {_dropped(drop)}; the trained model is kept")
+        raise Refused(variant, f"{_dropped(drop)}; {_KEPT}", parity, drop)
     return Judgement(served, parity, drop)
 
 
 def write_bundle(trained: TrainedModel, name: ArtifactName, source: Source, folder: Path) -> Bundle:
-    """The sealed bundle of one artifact; `NoAnswer` where the model does not lend itself to it."""
+    """The sealed bundle of one artifact; `Refused` where the model does not lend itself to it."""
     artifact, (model_file, write) = ARTIFACTS[name], WRITERS[name]
     try:
         write(source, folder / model_file)
     except NoAnswer as answer:
-        raise NoAnswer(f"refused {trained.tuning.slug}.{name}: {answer}") from None
+        raise Refused(f"{trained.tuning.slug}.{name}", str(answer)) from None
     tokenizer = trained.tokenizer.backend_tokenizer
     # The endpoint truncates and pads by the bundle's own figures.
     tokenizer.no_truncation()

@@ -2,7 +2,7 @@
 
 from deploycost.records.base import BASES, UNKNOWN_FIGURE, Basis, Figure, Record, Usd, weakest
 from deploycost.records.checks import FORMAT_VERSION
-from deploycost.records.export import AccuracyDrop, ExportRecord, Parity, VocabularyTrim
+from deploycost.records.export import AccuracyDrop, ExportRecord, ExportRefusal, Parity, VocabularyTrim
 from deploycost.records.files import RecordType, read_record, write_record
 from deploycost.records.load import (
     LOAD_RULES,
@@ -50,6 +50,7 @@ __all__ = [
     "CurvePoint",
     "EpochScores",
     "ExportRecord",
+    "ExportRefusal",
     "Figure",
     "FleetPart",
     "LoadFailure",

@@ -105,3 +105,21 @@ class ExportRecord(Record):
     def accuracy(self) -> float | None:
         """The share of right answers, 0..1; None where it is unknown or the answers are numbers."""
         return accuracy_of(self.scores)
+
+
+class ExportRefusal(Record):
+    """An artifact that was refused when it was last made: `refused.json` in the place of its `export.json`.
+
+    `reason` is the line that was told; the figures are those it was judged by, None where it did not come to them.
+    `model_fingerprint` names the model that it was made of.
+    """
+
+    format_version: int = FORMAT_VERSION
+    fingerprint: str
+    model_fingerprint: str
+    variant: str
+    artifact: str
+    reason: str
+    parity: Parity | None = None
+    accuracy_drop: AccuracyDrop | None = None
+    finished_at: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deploycost.records import Scores, Variant
+from deploycost.records import ExportRecord, ExportRefusal, Scores, Variant
 from deploycost.reporting.grid import Column, Grid
 from deploycost.reporting.wording import UNKNOWN_MARK, number, percent_number
 from deploycost.units import MIB, percent
@@ -29,6 +29,19 @@ _FIDELITY_COLUMNS = (
     Column("size MiB", "MiB"),
     Column("shared MiB", "shared", below=True),
     Column("verdict", text=True),
+)
+
+
+_FLAGGED = "more than the limit seems to be given up, which chance may account for; more test rows would tell"
+_DOUBTFUL_COLUMNS = (
+    Column("variant", text=True),
+    Column("verdict", text=True),
+    Column("points lost", "lost"),
+    Column("interval", below=True),
+    Column("limit", below=True),
+    Column("agreement %", "agree %"),
+    Column("parity error", "parity", below=True),
+    Column("why", text=True),
 )
 
 
@@ -61,6 +74,40 @@ def fidelity(variants: Sequence[Variant]) -> Grid:
     return Grid(
         "Artifacts, judged by what they answer", _FIDELITY_COLUMNS, tuple(map(_fidelity_row, variants)), tuple(notes)
     )
+
+
+def doubtful(variants: Sequence[Variant], refusals: Sequence[ExportRefusal]) -> Grid | None:
+    """The artifacts that were refused, and those that are kept but flagged, with why; None where there are none."""
+    flagged = [each for each in variants if (drop := each.export.accuracy_drop) is not None and drop.flagged]
+    rows = (
+        *(_doubtful_row(each.variant, "refused", each, _why(each)) for each in refusals),
+        *(_doubtful_row(each.name, "flagged, kept", each.export, _FLAGGED) for each in flagged),
+    )
+    notes = (
+        "lost: accuracy of the trained model less the artifact's on the same test rows, in points, with its 95 % "
+        "interval; limit: what --max-accuracy-drop allows.",
+        "parity: RMS difference of logits from the trained model over their spread; agree: share of equal labels.",
+    )
+    return Grid("Artifacts refused or flagged", _DOUBTFUL_COLUMNS, rows, notes) if rows else None
+
+
+def _doubtful_row(name: str, verdict: str, judged: ExportRefusal | ExportRecord, why: str) -> tuple[str, ...]:
+    drop, parity = judged.accuracy_drop, judged.parity
+    return (
+        name,
+        verdict,
+        UNKNOWN_MARK if drop is None else f"{100 * drop.value:.2f}",
+        "" if drop is None else f"{100 * drop.low:.2f} to {100 * drop.high:.2f}",
+        "" if drop is None else f"{100 * drop.limit:g}",
+        UNKNOWN_MARK if parity is None else percent_number(parity.agreement_ratio, 2),
+        "" if parity is None else number(parity.relative_error, 2),
+        why,
+    )
+
+
+def _why(refusal: ExportRefusal) -> str:
+    """The line that was told, without the name that stands beside it."""
+    return refusal.reason.removeprefix(f"refused {refusal.variant}: ")
 
 
 def _fidelity_row(variant: Variant) -> tuple[str, ...]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from deploycost.records import FORMAT_VERSION, LoadRecord, ProfileRecord, Quote, Record, TuningRecord, Variant
+from deploycost.records import (
+    FORMAT_VERSION,
+    ExportRefusal,
+    LoadRecord,
+    ProfileRecord,
+    Quote,
+    Record,
+    TuningRecord,
+    Variant,
+)
 from deploycost.verdicts import QuoteSheet, Recommendation, Return
 
 NO_QUOTES = "nothing was priced yet: quote the variants first with 'deploycost quote'"
@@ -19,8 +28,8 @@ class ReportContent(Record):
     """What `report.json` holds, and what the page is drawn from.
 
     Either `recommendation` is given or `no_recommendation_reason` says why there is none. `unexported` are the
-    fine-tunings that no variant was made of, `profiles` are of those methods whose steps were profiled. `commands` are
-    those that repeat the run, in order.
+    fine-tunings that no variant was made of, `refusals` the artifacts that were not kept, `profiles` are of those
+    methods whose steps were profiled. `commands` are those that repeat the run, in order.
     """
 
     format_version: int = FORMAT_VERSION
@@ -28,6 +37,7 @@ class ReportContent(Record):
     experiment: dict[str, Any]
     variants: tuple[Variant, ...]
     unexported: tuple[TuningRecord, ...] = ()
+    refusals: tuple[ExportRefusal, ...] = ()
     profiles: tuple[ProfileRecord, ...] = ()
     sheet: QuoteSheet | None = None
     recommendation: Recommendation | None = None

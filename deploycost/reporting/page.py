@@ -10,7 +10,15 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from deploycost.records import TuningRecord, write_record
-from deploycost.reporting import brought_grids, evidence_grids, grids, profile_grids, rank_grids, training_grids
+from deploycost.reporting import (
+    artifact_grids,
+    brought_grids,
+    evidence_grids,
+    grids,
+    profile_grids,
+    rank_grids,
+    training_grids,
+)
 from deploycost.reporting.answer import Answer, answer
 from deploycost.reporting.content import GENERATED_WARNING, ReportContent, tunings
 from deploycost.reporting.figures import Picture, pictures
@@ -38,6 +46,7 @@ class _Page:
     training_details: tuple[Grid, ...]
     profiles: tuple[Grid, ...]
     artifacts: Grid | None
+    doubtful: Grid | None
     curves: tuple[Grid, ...]
     returns: Grid | None
     workings: tuple[Working, ...]
@@ -96,6 +105,7 @@ def _page(content: ReportContent) -> _Page:
         training_details=_training_details(models),
         profiles=profile_grids.tables(content.profiles),
         artifacts=grids.artifacts(variants) if variants else None,
+        doubtful=artifact_grids.doubtful(variants, content.refusals),
         curves=tuple(grids.load_curve(load) for load in loads),
         returns=evidence_grids.returns(content.returns) if content.returns else None,
         workings=workings(content),

@@ -14,7 +14,7 @@ from deploycost.environment import machine_facts
 from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import ARTIFACT_NAMES, FAST_ARTIFACTS, USUAL_ARTIFACTS, ArtifactName, ExportSpec
 from deploycost.exporting.artifacts import ARTIFACTS, buildable, standing
-from deploycost.exporting.export import export
+from deploycost.exporting.export import Refused, export
 from deploycost.exporting.writers import WRITERS
 from serving.bundle import EngineName, open_bundle
 from serving.classifier import Classifier
@@ -134,6 +134,9 @@ def test_accuracy_that_is_surely_given_up_is_refused(opened: Callable[..., Any],
     with pytest.raises(NoAnswer, match="--max-accuracy-drop") as refusal:
         export(right, "onnx-int8", tmp_path, "mark", max_accuracy_drop=-0.5)
     assert str(refusal.value).startswith("refused full.onnx-int8: it gives up ")
+    assert isinstance(refusal.value, Refused)
+    assert refusal.value.accuracy_drop is not None
+    assert refusal.value.accuracy_drop.limit == -0.5
     assert "\n" not in str(refusal.value)
 
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from deploycost.errors import NoAnswer, UserError
 from deploycost.exporting.artifacts import ARTIFACTS
-from deploycost.exporting.export import export, open_trained
+from deploycost.exporting.export import Refused, export, open_trained
 from deploycost.models.scoring import compare, score
 from deploycost.records import ExportRecord, read_record, write_record
 from serving.bundle import open_bundle
@@ -93,6 +93,9 @@ def test_a_bundle_that_strays_is_refused_with_its_figures(opened: Callable[..., 
     spread = (trained.logits - trained.logits.mean(axis=1, keepdims=True)).std()
     assert _figure(refusal.value) == pytest.approx(np.sqrt(np.mean((2 * trained.logits) ** 2)) / spread, rel=0.01)
     assert "(limit 0.02)" in said
+    assert isinstance(refusal.value, Refused)
+    assert refusal.value.parity is not None
+    assert (refusal.value.parity.agreement_ratio, refusal.value.accuracy_drop) == (0, None)
     assert "for 0.0 % of the test texts (limit 99.0 %)" in said
     assert "\n" not in said
 

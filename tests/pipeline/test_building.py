@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from deploycost.dataset import Dataset
 from deploycost.errors import DeploycostError, UserError
@@ -30,6 +31,7 @@ from deploycost.pipeline import (
     variants_of,
 )
 from deploycost.records import ExportRecord, ProfileRecord, TuningRecord, read_record
+from deploycost.variants import refusals_of
 from deploycost.workspace import Run, write_text
 from serving.bundle import open_bundle
 
@@ -188,6 +190,26 @@ def test_only_what_is_missing_or_damaged_is_made_anew(built: Built, copy: Run) -
     assert open_bundle(copy.folder / "full/onnx-int8/bundle").digest == read_record(
         copy.folder / "full/onnx-int8/export.json", ExportRecord
     ).bundle_digest  # fmt: skip
+
+
+def test_why_an_artifact_was_refused_is_kept_until_it_passes(built: Built, copy: Run) -> None:
+    # The answers that the artifact is held against, turned round: none of its labels agrees.
+    logits_path = copy.folder / "full/adapter/trained_logits.safetensors"
+    logits = load_file(logits_path)["logits"]
+    save_file({"logits": -logits}, logits_path)
+    (copy.folder / "full/onnx-int8/export.json").unlink()
+    (told,) = build(copy, built.experiment, built.material, lambda _: None)
+    assert told.startswith("refused full.onnx-int8: its logits are ")
+    (refusal,) = refusals_of(copy)
+    assert (refusal.variant, refusal.reason) == ("full.onnx-int8", told)
+    assert refusal.parity is not None
+    assert refusal.parity.agreement_ratio == 0
+    assert refusal.accuracy_drop is None
+
+    save_file({"logits": logits}, logits_path)
+    assert build(copy, built.experiment, built.material, lambda _: None) == []
+    assert refusals_of(copy) == []
+    assert not list(copy.folder.rglob("refused.json"))
 
 
 def test_damage_to_any_part_is_seen(built: Built, copy: Run) -> None:

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from deploycost.records import LoadRecord, ProfileRecord, Quote, RankHistory, TrainingMemory, Variant, read_record
+from deploycost.records import (
+    AccuracyDrop,
+    ExportRefusal,
+    LoadRecord,
+    ProfileRecord,
+    Quote,
+    RankHistory,
+    TrainingMemory,
+    Variant,
+    read_record,
+)
 from deploycost.reporting import page
 from deploycost.reporting.content import NO_QUOTES, ReportContent
 from deploycost.reporting.page import report_html, report_markdown, write_report
@@ -163,6 +173,37 @@ def test_failed_checks_of_every_variant_are_shown(content: ReportContent, load_w
     assert "full.onnx-fp32 steal_ratio FAILED 0.120 0.0500" in text
     assert "lora-r8.onnx-int8 steal_ratio held" in text
     assert "qlora-r8.onnx-int8 steal_ratio" not in text
+
+
+def test_refused_and_flagged_artifacts_are_named_with_figure_and_reason(content: ReportContent, tmp_path: Path) -> None:
+    assert "Artifacts refused or flagged" not in _headings(report_html(content))
+    # 9 of 1000 rows lost more than won: 0.9 points of accuracy, 0.2 to 1.6 by its interval, where 0.5 may be given up.
+    drop = AccuracyDrop(value=0.009, low=0.002, high=0.016, lost_rows=12, won_rows=3, limit=0.005)
+    first = content.variants[0]
+    flagged = first.model_copy(update={"export": first.export.model_copy(update={"accuracy_drop": drop})})
+    refusals = (
+        ExportRefusal(
+            fingerprint="f", model_fingerprint="m", variant="full.onnx-int8", artifact="onnx-int8",
+            reason="refused full.onnx-int8: it gives up 4.00 points of accuracy; the trained model is kept",
+            parity=first.export.parity,
+            accuracy_drop=drop.model_copy(update={"value": 0.04, "low": 0.03, "high": 0.05}),
+            finished_at="2026-11-22T10:05:00+00:00",
+        ),
+        ExportRefusal(
+            fingerprint="f", model_fingerprint="m", variant="full.torch-nf4", artifact="torch-nf4",
+            reason="refused full.torch-nf4: no graph", finished_at="2026-11-22T10:05:00+00:00",
+        ),
+    )  # fmt: skip
+    told = content.model_copy(update={"variants": (flagged, *content.variants[1:]), "refusals": refusals})
+    html = report_html(told)
+    assert _headings(html).index("Artifacts refused or flagged") == _headings(html).index("Artifacts and latency") + 1
+    text = _parsed(html).text()
+    assert "full.onnx-int8 refused 4.00 3.00 to 5.00 0.5 99.42 0.021 it gives up 4.00 points" in text
+    assert "full.torch-nf4 refused ? ? no graph" in text
+    assert "full.onnx-fp32 flagged, kept 0.90 0.20 to 1.60 0.5 99.42 0.021 more than the limit seems" in text
+    assert "| full.torch-nf4 | refused | ? |  |  | ? |  | no graph |" in report_markdown(told)
+    write_report(told, tmp_path)
+    assert read_record(tmp_path / "report.json", ReportContent) == told
 
 
 @pytest.mark.parametrize("loaded", [True, False])

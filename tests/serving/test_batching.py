@@ -1,12 +1,15 @@
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serving.batching import Batcher
+from serving.bundle import Bundle
+from serving.classifier import Classifier
 from serving.errors import EngineError, Overloaded
 from serving.jobs import Batch
 
@@ -158,6 +161,29 @@ def test_a_request_given_up_is_not_computed_and_gives_its_place_back(braked: Any
 
     asyncio.run(scenario())
     assert engine.batches == [1, 3]
+
+
+@pytest.mark.parametrize(("buckets", "padded"), [((), 7 + 7), ((4, 8), 8 + 8), ((6, 7, 8), 6 + 7)])
+def test_padding_is_counted_as_the_engine_pads(
+    make_bundle: Callable[..., Bundle], tmp_path: Path, buckets: tuple[int, ...], padded: int
+) -> None:
+    done: list[Batch] = []
+
+    class Noted:
+        def batch_done(self, batch: Batch) -> None:
+            done.append(batch)
+
+    async def scenario() -> None:
+        classifier = Classifier(make_bundle(tmp_path / "bundle", token_buckets=buckets))
+        batcher = Batcher(classifier, max_batch=4, max_queue=8, observer=Noted())
+        batcher.start()
+        await batcher.submit(["red red blue red", "red red blue red red"])  # 6 and 7 tokens, near enough for a batch
+        await batcher.stop()
+
+    asyncio.run(scenario())
+    assert [batch.texts for batch in done] == [2]
+    assert sum(batch.tokens for batch in done) == 6 + 7
+    assert sum(batch.padded_tokens for batch in done) == padded
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,15 @@ def test_texts_are_padded_to_the_bucket_above(make_openvino: Callable[..., Bundl
     assert [served.padded_tokens(tokens) for tokens in (1, 4, 5, 8)] == [4, 4, 6, 8]
 
 
+def test_what_is_computed_for_a_batch_is_counted(
+    make_openvino: Callable[..., Bundle], make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    # Texts of 3, 5 and 7 tokens: each in its own bucket, 4 + 6 + 8; without buckets all as long as the longest, 3 x 7.
+    bucketed = Classifier(make_openvino(tmp_path / "openvino", token_buckets=(4, 6, 8)))
+    assert bucketed.computed_tokens([3, 5, 7]) == 18
+    assert Classifier(make_bundle(tmp_path / "onnx")).computed_tokens([3, 5, 7]) == 21
+
+
 @pytest.mark.parametrize("buckets", [(8, 4), (4,), (4, 4, 8), (4, 16)])
 def test_buckets_rise_to_the_longest_text(
     make_openvino: Callable[..., Bundle], tmp_path: Path, buckets: tuple[int, ...]
