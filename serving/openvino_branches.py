@@ -1,7 +1,7 @@
 """One OpenVINO model for texts of several lengths: a branch for each, of which a request runs one.
 
 A compiled model for each length holds its own copy of everything, tables of embeddings too. Branches of one model have
-the tables in common; measured, each takes 10 to 17 MiB where a model of its own took 80.
+the tables in common: eight lengths of the packaged encoder in int8 take 262 MiB where eight models took 773.
 """
 
 from collections.abc import Sequence
