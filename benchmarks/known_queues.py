@@ -156,8 +156,9 @@ def virtual_probe(
         hopeless = np.nonzero(np.cumsum(late & inside) > _GIVE_UP_RATIO * number)[0]
         if len(hopeless):
             end_s = min(end_s, float(dues_s[hopeless[0]]) + queue.limit_s)
-        if hasty and (piled_up_s := _piled_up_s(queue, rate_rps, dues_s, latencies_s, end_s)) is not None:
-            end_s = piled_up_s
+        planned_s = warmup_s + duration_s
+        if hasty and (piled_up_s := _piled_up_s(queue, rate_rps, dues_s, latencies_s, planned_s)) is not None:
+            end_s = min(end_s, piled_up_s)
             start_s = start_s if end_s > warmup_s else end_s / 2
         sent = dues_s <= end_s
         spend(float(max(end_s, (dues_s + latencies_s)[sent].max(initial=0.0))))
@@ -173,11 +174,14 @@ def _piled_up_s(
     queue: KnownQueue, rate_rps: float, dues_s: np.ndarray, latencies_s: np.ndarray, end_s: float
 ) -> float | None:
     """When requests in flight told that the rest is hopeless, if they did before the end."""
-    backlog = Backlog(rate_rps, queue.limit_s, hopeless_ms(Slo(p95_ms=1000 * queue.limit_s)) / 1000, end_s)
+    hopeless_s = hopeless_ms(Slo(p95_ms=1000 * queue.limit_s)) / 1000
+    backlog = Backlog(rate_rps, queue.limit_s, hopeless_s, end_s, _GIVE_UP_RATIO)
     looks_s = np.arange(0.0, end_s, LOOK_EVERY_S)
     sent = np.searchsorted(dues_s, looks_s, side="right")
     answered = np.searchsorted(np.sort(dues_s + latencies_s), looks_s, side="right")
-    looks = zip(looks_s.tolist(), sent.tolist(), answered.tolist(), strict=True)
+    late_from_s = np.sort(dues_s[latencies_s > queue.limit_s]) + queue.limit_s
+    late = np.searchsorted(late_from_s, looks_s, side="right")
+    looks = zip(looks_s.tolist(), sent.tolist(), answered.tolist(), late.tolist(), strict=True)
     return next((at_s for at_s, *counts in looks if backlog.look(at_s, *counts)), None)
 
 

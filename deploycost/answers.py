@@ -25,6 +25,7 @@ from deploycost.experiment import Experiment, QuoteSpec
 from deploycost.market import alternatives_for, policy_for, request_for, site_finder, traffic_for
 from deploycost.projecting.cores import capacity_on, carried_on
 from deploycost.projecting.evidence import services_in, with_records
+from deploycost.projecting.machines import Planned
 from deploycost.records import (
     LoadRecord,
     ProfileRecord,
@@ -158,14 +159,14 @@ def _price(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_m
     asked = Question(
         traffic_for(question), policy_for(question), slo_p95_ms, wanted.bounds, wanted.sort, wanted.shown, request
     )
-    planned = {"utilisation_ratio": asked.policy.utilisation_ratio}
+    planned = Planned(asked.policy.utilisation_ratio, slo_p95_ms)
     sheet = quote(
         variants,
         alternatives,
-        partial(capacity_on, **planned),
+        partial(capacity_on, planned=planned),
         site_finder(alternatives.machines),
         asked,
-        partial(carried_on, **planned),
+        partial(carried_on, planned=planned),
     )
     # A sheet of some of the rows, or in another order, is kept too, but no report takes it for the whole.
     is_whole = replace(wanted, shown=None) == Wanted() and not (sheet.left_out or sheet.unknown)

@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def _garbage_kept(arguments: Sequence[str]) -> Iterator[None]:
     """No cycles of objects are collected while a short command runs; all others run as ever."""
-    if not gc.isenabled() or not _SHORT.intersection(arguments[:1]):
+    if not gc.isenabled() or not _SHORT.intersection(arguments[:1]) or "refresh" in arguments[1:2]:
         yield
         return
     gc.disable()
@@ -128,6 +128,8 @@ def _let_go_of_output() -> None:
 
     See https://docs.python.org/3/library/signal.html#note-on-sigpipe.
     """
+    if sys.stdout is None:  # closed by whoever started us
+        return
     try:
         sys.stdout.flush()
     except OSError:

@@ -187,8 +187,9 @@ def _typed_labels(cells: list[str]) -> list[Any]:
     from pyarrow import csv
 
     absent = {*csv.ConvertOptions().null_values, ""}
-    if all(cell in absent or _NUMBER.fullmatch(cell) for cell in cells):
-        return [None if cell in absent else float(cell) if "." in cell else int(cell) for cell in cells]
+    bare = [cell.strip() for cell in cells]
+    if all(cell in absent or _NUMBER.fullmatch(cell) for cell in bare):
+        return [None if cell in absent else float(cell) if "." in cell else int(cell) for cell in bare]
     return [None if cell.strip().lower() == "nan" else cell for cell in cells]
 
 

@@ -109,7 +109,7 @@ def _several(label: Any) -> list[Any] | None:  # noqa: ANN401 - a cell of the us
     """The labels in a cell, names or whole numbers; None where it holds something else."""
     if isinstance(label, str):
         label = [part.strip() for part in label.split(SEPARATOR) if part.strip()]
-        label = [int(part) if part.isdecimal() else part for part in label]
+        label = [int(part) if part.isdecimal() and str(int(part)) == part else part for part in label]
     if isinstance(label, int) and not isinstance(label, bool):
         label = [label]
     if not isinstance(label, list):

@@ -4,6 +4,8 @@ A queue that can bear its rate also grows for moments, most of all near its capa
 rise must be significant against the spread of its own parts in time, as a walk without a drift would hardly show it:
 requests in flight at a saturated server are such a walk, and those at one that has room to spare fall back. And it
 must lead far: taken on for as long again at the least slope that is likely, to a wait far beyond the objective.
+
+Requests in flight also grow where a few answers take very long and nobody queues. So many of all must be late, too.
 """
 
 from __future__ import annotations
@@ -35,24 +37,35 @@ class Look(NamedTuple):
 class Backlog:
     """Requests in flight of an open loop at `rate_rps`, which ends at `end_s`, looked at as time goes by.
 
-    It is hopeless once waits are sure to come to `hopeless_s`; answers are late beyond `late_s`. All are seconds.
+    It is hopeless once waits are sure to come to `hopeless_s`, and more than `late_ratio` of all are late, which is
+    beyond `late_s`. All are seconds.
     """
 
     rate_rps: float
     late_s: float
     hopeless_s: float
     end_s: float
+    late_ratio: float
     looks: list[Look] = field(default_factory=list)
 
-    def look(self, at_s: float, sent: int, answered: int) -> str:
-        """Take a look, at most every `LOOK_EVERY_S`; returns why the rest is hopeless, or nothing."""
+    def wants(self, at_s: float) -> bool:
+        """Whether it is time for another look."""
         # Until the first answers are due requests in flight grow at any server that serves some side by side.
-        if at_s < self.late_s or (self.looks and at_s - self.looks[-1].at_s < LOOK_EVERY_S * 0.999):
+        return at_s >= self.late_s and (not self.looks or at_s - self.looks[-1].at_s >= LOOK_EVERY_S * 0.999)
+
+    def look(self, at_s: float, sent: int, answered: int, late: int) -> str:
+        """Take a look, at most every `LOOK_EVERY_S`; returns why the rest is hopeless, or nothing.
+
+        Of those sent so many were answered, and so many are late: were answered too late, or are still waited for.
+        """
+        if not self.wants(at_s):
             return ""
         self.looks.append(Look(at_s, sent, answered))
         first, last = self.looks[0], self.looks[-1]
         stretch_s = last.at_s - first.at_s
         if stretch_s < LEAST_S or last.sent - first.sent < LEAST_REQUESTS or len(self.looks) <= BLOCKS:
+            return ""
+        if late <= self.late_ratio * sent:
             return ""
         return self._judged(first, last, stretch_s)
 
@@ -75,7 +88,7 @@ class Backlog:
         wait_s = (behind + slope_rps * ahead_s) / served_rps
         if wait_s <= self.hopeless_s:
             return ""
-        return f"requests pile up: {served_rps:.3g}/s of {self.rate_rps:.3g}/s are answered"
+        return f"requests pile up: {100 * served_rps / self.rate_rps:.0f} % of them are answered"
 
     def _behind(self, look: Look) -> float:
         """Requests in flight; less those that came, by chance, beyond what the rate promises."""

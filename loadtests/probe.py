@@ -104,7 +104,8 @@ class _OpenLoop:
         self._recorder = Recorder(plan)
         self._warmup = Warmup(plan, share, self._recorder, self._start_ns)
         self._most_in_flight = most_in_flight()
-        self._sent = self._answered = 0
+        # Late are answers that came too late or were failures; who is still waited for is not among them.
+        self._sent = self._answered = self._late = 0
         self._backlog = self._watched_backlog()
         self._gave_up = ""
         # Requests in flight, by their number; they are in the order they were sent.
@@ -141,6 +142,7 @@ class _OpenLoop:
             late_s=plan.late_ms / 1000,
             hopeless_s=plan.hopeless_ms / 1000,
             end_s=plan.warmup_s + plan.duration_s,
+            late_ratio=plan.give_up_ratio,
         )
 
     def _own(self, offsets_ns: list[int]) -> list[int]:
@@ -193,6 +195,8 @@ class _OpenLoop:
             return
         if not answer.error and done_ns - due_ns <= self._plan.late_ms * NS_PER_MS:
             self._in_time.add(number)
+        else:
+            self._late += 1
         self._answered += 1
         self._recorder.record(Sent(text, due_ns, sent_ns, done_ns), answer)
 
@@ -209,9 +213,10 @@ class _OpenLoop:
             self._in_time.discard(number)
         if self._missed > self._plan.give_up_ratio * len(self._offsets_ns):
             return f"{self._missed} of {len(self._offsets_ns)} requests were already late or failed"
-        if self._backlog is not None:
-            since_s = (now_ns - self._start_ns) / NS_PER_S
-            if piled_up := self._backlog.look(since_s, self._sent, self._answered):
+        since_s = (now_ns - self._start_ns) / NS_PER_S
+        if self._backlog is not None and self._backlog.wants(since_s):
+            overdue = sum(each.due_ns < deadline_ns for each in self._in_flight.values())
+            if piled_up := self._backlog.look(since_s, self._sent, self._answered, self._late + overdue):
                 return piled_up
         if len(self._in_flight) > self._most_in_flight:
             return f"more than {self._most_in_flight} requests were in flight"
@@ -226,6 +231,7 @@ class _OpenLoop:
             if sent_before_ns is not None and each.sent_ns >= sent_before_ns:
                 return
             del self._in_flight[number]
+            self._late += 1
             self._recorder.record(Sent(each.text, each.due_ns, each.sent_ns, now_ns), UNANSWERED)
             each.greenlet.kill(block=False)
 

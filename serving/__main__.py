@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from serving.errors import BundleError, ConfigurationError
 from serving.limits import LONGEST_DEADLINE_MS, Limits
@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         "/readyz, /metadata, /metrics, /openapi.json.",
         epilog='When it listens, it prints one line: {"event": "listening", "host", "port", "pid", "variant"}.',
     )
+    parser.error = _raise  # before Python 3.12 `exit_on_error` leaves some mistakes out
     add = parser.add_argument
     add("--bundle", type=Path, required=True, metavar="DIR", help="folder that holds bundle.json")
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)")
@@ -158,6 +159,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--tls-key", type=Path, metavar="FILE", help="its key in PEM")
     add("--listen-fd", type=int, help=argparse.SUPPRESS)  # a worker's: the socket that its supervisor bound
     return parser
+
+
+def _raise(message: str) -> NoReturn:
+    raise argparse.ArgumentError(None, message)
 
 
 def _count(value: str) -> int:

@@ -81,7 +81,7 @@ class OpenVinoEngine:
                 model = join_lengths(openvino, model, self._buckets, len(bundle.manifest.labels))
             self._request = core.compile_model(model, "CPU", settings).create_infer_request()
             if self._buckets:
-                self._tie_memory(openvino)
+                self._tie_memory(openvino, len(bundle.manifest.labels))
         except RuntimeError as error:
             raise BundleError(f"openvino cannot load {bundle.model_path}: {first_line(error)}") from None
 
@@ -98,7 +98,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise EngineError(f"openvino failed: {first_line(error)}") from None
 
-    def _tie_memory(self, openvino: Any) -> None:  # noqa: ANN401 - the module itself
+    def _tie_memory(self, openvino: Any, labels: int) -> None:  # noqa: ANN401 - the module itself
         """Arrays that the request reads and writes: a text is put there, and nothing is handed over for each."""
 
         def tied(name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -110,7 +110,7 @@ class OpenVinoEngine:
             [tied(name_for(name, tokens), np.zeros((1, tokens), dtype=np.int32)) for name in INPUT_NAMES]
             for tokens in self._buckets
         ]
-        width = self._request.get_output_tensor(0).shape[1]
+        width = self._request.get_output_tensor(0).shape[1] or labels  # 0 where the graph does not say
         self._answers = tied(OUTPUT_NAME, np.zeros((len(self._buckets), width), dtype=np.float32))
 
     def _placed(self, attention_mask: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -48,6 +48,11 @@ def test_several_labels_as_lists_or_as_strings(tmp_path: Path, kind: str) -> Non
     assert "80/20 split made here" in dataset.description
 
 
+def test_a_name_of_digits_is_a_name(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "label": "007|spam" if n % 2 else "spam"} for n in range(20)]
+    assert read(write(tmp_path / "a.jsonl", rows), "multi-label").label_names == ("007", "spam")
+
+
 def test_numbers_for_labels_are_ids_of_the_names_given(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text('["a", "b", "c"]')
     parquet.write_table(

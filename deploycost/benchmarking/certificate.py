@@ -105,7 +105,7 @@ def _unseen(evidence: Evidence) -> tuple[str, ...]:
         told.append("memory, CPU and power of the server: name its process with --pid")
     if target is not None:
         told.append("its settings and how long it takes to start: it was running before")
-    if evidence.agreement is None:
+    if evidence.agreement is None and evidence.loaded_agreement is None:
         told.append("whether its answers are right: no labels are known to compare them with")
     return tuple(told)
 

@@ -35,13 +35,17 @@ class Target:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether its host has none of this machine's addresses; False where that cannot be told."""
+        """Whether neither its process nor its address is of this machine; False where that cannot be told."""
+        if self.pid is not None:
+            return False
         own = {each.address.split("%")[0] for listed in psutil.net_if_addrs().values() for each in listed}
         try:
             found = {str(info[4][0]).split("%")[0] for info in socket.getaddrinfo(address_of(self.url).host, None)}
         except OSError:
             return False
-        return bool(found) and not any(each in own or ip_address(each).is_loopback for each in found)
+        return bool(found) and not any(
+            each in own or ip_address(each).is_loopback or ip_address(each).is_unspecified for each in found
+        )
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ def soak(
         at_capacity=[result] if point.meets_slo else [],
         ceiling=ceiling,
         host=watch.finish(),
-        agreement=agreement(subject, [result]),
+        agreement=None,
+        loaded_agreement=agreement(subject, [result]),
         target=client.target,
     )
     return _record(subject, asked, machine, client, point, evidence).model_copy(

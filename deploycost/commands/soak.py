@@ -166,7 +166,8 @@ def _quote_path(run: Run, quote: str) -> Path:
         if not kept:
             raise UserError(f"run {run.name!r} keeps no quote; make one with 'deploycost quote --run {run.name}'")
         return kept[-1]
-    named = [path for path in (Path(quote), *kept) if path.is_file() and quote in (str(path), path.name, path.stem)]
+    named = [path for path in (Path(quote),) if path.is_file()]
+    named += [path for path in kept if quote in (path.name, path.stem)]
     if not named:
         known = ", ".join(path.stem for path in kept) or "none"
         raise UserError(f"no quote {quote!r}; give a file, {NEWEST}, or one that the run keeps: {known}")

@@ -39,13 +39,12 @@ UNKNOWN_ENERGY = Energy(UNKNOWN_FIGURE, UNKNOWN_FIGURE, "unknown: no power figur
 
 
 def power_of_machine(site: Site, own_load: LoadRecord | None) -> Power | None:
-    """What a machine draws: as told by the load test made on it, else from published means; None if neither is known.
+    """What a machine draws: as the load test made on it counted, else from published means; None if neither is known.
 
-    What a load test assumed of the cores in use stands back behind a published mean of the whole machine.
+    What a load test assumed is of the cores in use, not of the machine, and is left out.
     """
     told = own_load.power if own_load else None
-    published = site.watts_idle is not None and site.watts_load is not None
-    if own_load and told and told.watts.value and (told.watts.basis == "measured" or not published):
+    if own_load and told and told.watts.value and told.watts.basis == "measured":
         return _as_told(site, told, _busy_ratio(own_load))
     if site.watts_idle is None or site.watts_load is None:
         return None
@@ -107,8 +106,8 @@ def _as_told(site: Site, told: PowerUse, busy_ratio: float) -> Power:
     return Power(
         idle,
         load,
-        f"{load.value:.3g} W at load, {load.basis} by the load test on this machine ({told.source}; what that does "
-        f"not count is left out), {idle.value:.3g} W idle, {how}",
+        f"{load.value:.3g} W at load, measured by the load test on this machine ({told.source}; a load generator on it "
+        f"is in it, what the counter does not count is not), {idle.value:.3g} W idle, {how}",
     )
 
 

@@ -1,6 +1,6 @@
 """The few lengths that texts are padded to for an engine that is fastest with sizes it knew beforehand.
 
-Each length is a compiled model of its own, with its own copy of the matrices: many lengths pad little and take memory,
+Each length is a branch of one compiled model, and takes memory of its own: many lengths pad little and take memory,
 few take little and pad much. So they are set where the task's texts are.
 """
 

@@ -90,7 +90,8 @@ def load_test(
         stale = not again and (folder / "load.json").exists()
         why = "; what was found before is damaged, or of another question, machine or rule" if stale else ""
         say(f"{variant.name}: load test {number} of {len(chosen)}{why}")
-        if again:
+        # A draft beside a finished test is of an earlier --again that was cut off.
+        if again and finished(folder / "load.json", LoadRecord, mark) is None:
             (folder / _DRAFT).unlink(missing_ok=True)
         outcome = _measured(folder, variant, experiment, bench, mark, say)
         if isinstance(outcome, LoadRecord):

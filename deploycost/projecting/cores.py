@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from deploycost.projecting.machines import (
+    AS_USUAL,
     RATE_KEPT_BY_COPIES,
     THREAD_IN_CORES,
     WHOLE,
     Band,
     Machine,
+    Planned,
     machine_of,
     projected_capacity,
     projected_rates,
@@ -38,12 +40,12 @@ SPEED_OF_SAME = Band(0.8, 1.0, 1.2)
 _CHIP_WORD = re.compile(r"\b(?=[a-z]*\d)[a-z0-9]{3,}\b")
 
 
-def capacity_on(variant: Subject, offer: Offer, utilisation_ratio: float = 1.0) -> Capacity:
+def capacity_on(variant: Subject, offer: Offer, planned: Planned = AS_USUAL) -> Capacity:
     """What the variant carries on the machine, in requests per second, with its basis and a sentence that says why.
 
     Measured where a load test was made on this instance type; projected where its chip and the model's shape are known;
     assumed, by cores, on other CPUs of the measured architecture; unknown on the rest. Where no load test tells of
-    latencies, p95 is projected at that share of the capacity.
+    latencies, p95 is projected at the share of the capacity that is planned.
     """
     here = [load for load in _loads(variant) if _is_on(load, offer)]
     if here:
@@ -51,7 +53,7 @@ def capacity_on(variant: Subject, offer: Offer, utilisation_ratio: float = 1.0) 
         return _measured(max(here, key=lambda load: load.finished_at), offer)
     # Of a service of the user's own it is not known what it computes.
     if not isinstance(variant, Service):
-        projected = projected_capacity(variant, offer, _in_order(variant), utilisation_ratio)
+        projected = projected_capacity(variant, offer, _in_order(variant), planned)
         if projected is not None:
             return projected
     reason = _why_unknown(variant, offer)
@@ -61,19 +63,19 @@ def capacity_on(variant: Subject, offer: Offer, utilisation_ratio: float = 1.0) 
 
 
 def carried_on(
-    variants: Sequence[Subject], offers: Sequence[Offer], utilisation_ratio: float = 1.0
+    variants: Sequence[Subject], offers: Sequence[Offer], planned: Planned = AS_USUAL
 ) -> list[list[Carried]]:
     """The same of every variant on every machine, a row for each variant: what ranks them, without the reasons."""
     machines = [machine_of(offer) for offer in offers]
-    return [_carried(variant, offers, machines, utilisation_ratio) for variant in variants]
+    return [_carried(variant, offers, machines, planned) for variant in variants]
 
 
 def _carried(
-    variant: Subject, offers: Sequence[Offer], machines: Sequence[Machine | None], utilisation_ratio: float
+    variant: Subject, offers: Sequence[Offer], machines: Sequence[Machine | None], planned: Planned
 ) -> list[Carried]:
     loads, projected = _loads(variant), [None] * len(offers)
     if not isinstance(variant, Service):
-        projected = projected_rates(variant, machines, _in_order(variant), utilisation_ratio)
+        projected = projected_rates(variant, machines, _in_order(variant), planned)
     named = any(load.environment.instance_type for load in loads)
     row = []
     for offer, found in zip(offers, projected, strict=True):
@@ -182,7 +184,7 @@ def _times(rate: float | None, factor: float) -> float | None:
 
 def _reason(load: LoadRecord, offer: Offer, scale: _Scale) -> str:
     thread, kept, copies = scale.thread, scale.kept, scale.copies
-    chip = {SPEED_OF_SAME: ", the same chip", SPEED_OF_UNKNOWN: ", both in no table"}.get(scale.speed, "")
+    chip = {SPEED_OF_SAME: ", the same chip", SPEED_OF_UNKNOWN: ", measured on one in no table"}.get(scale.speed, "")
     kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[offer.vcpu_is]
     parts = [
         f"assumed from {load.server_cores} measured core{'s' if load.server_cores > 1 else ''} of "

@@ -24,6 +24,7 @@ from deploycost.projecting.queue import (
 from deploycost.projecting.request_times import (
     ENDPOINT_S,
     NOTHING_SEEN,
+    USUAL_SLO_MS,
     Seen,
     Times,
     known_device,
@@ -71,6 +72,19 @@ class Machine(NamedTuple):
         return self.device.kind == "cpu"
 
 
+class Planned(NamedTuple):
+    """How machines are to be used: at most so much of their capacity, with p95 within so many ms.
+
+    A CPU's capacity that rests on a load test keeps to the objective of that test.
+    """
+
+    utilisation_ratio: float = 1.0
+    slo_ms: float = USUAL_SLO_MS
+
+
+AS_USUAL = Planned()
+
+
 class Told(NamedTuple):
     """A capacity in requests per second with its interval, and why."""
 
@@ -81,18 +95,18 @@ class Told(NamedTuple):
 
 
 def projected_capacity(
-    variant: Variant, offer: Offer, loads: Sequence[LoadRecord], utilisation_ratio: float
+    variant: Variant, offer: Offer, loads: Sequence[LoadRecord], planned: Planned
 ) -> Capacity | None:
     """What the variant carries there by projection; None where the model's shape or the machine's chip is not known.
 
     None too where evidence is too thin for a CPU that a load test can be scaled to. `loads` are load tests of the
     variant on other machines, the last made last: that on the same chip tells, else on a known one, else any. Where
-    none tells latencies they are projected too, at so much of the capacity.
+    none tells latencies they are projected too, at as much of the capacity as is planned.
     """
     request, machine = request_of(variant), machine_of(offer)
     if request is None or machine is None:
         return None
-    load, seen = _telling(_all_seen(loads), machine.device)
+    load, seen = _telling(_all_seen(loads, planned.slo_ms), machine.device, planned.slo_ms)
     times = times_on(request, seen, machine.device)
     if times is None:
         return None
@@ -105,21 +119,21 @@ def projected_capacity(
         reason=told.reason,
         load=rests_on,
         server_copies=_copies(machine, seen) if rests_on else None,
-        p95_ms=None if rests_on else _p95_ms(request, seen, machine, utilisation_ratio),
+        p95_ms=None if rests_on else _p95_ms(request, seen, machine, planned.utilisation_ratio),
     )
 
 
 def projected_rates(
-    variant: Variant, machines: Sequence[Machine | None], loads: Sequence[LoadRecord], utilisation_ratio: float
+    variant: Variant, machines: Sequence[Machine | None], loads: Sequence[LoadRecord], planned: Planned
 ) -> list[Carried | None]:
     """What ranks the same on many machines, None where it would be None: no interval is reckoned, no reason written."""
     request = request_of(variant)
     if request is None:
         return [None] * len(machines)
     on_each: list[Carried | None] = [None] * len(machines)
-    all_seen = _all_seen(loads)
+    all_seen = _all_seen(loads, planned.slo_ms)
     for device, numbers in _by_device(tuple(machines)).items():
-        load, seen = _telling(all_seen, device)
+        load, seen = _telling(all_seen, device, planned.slo_ms)
         times = times_on(request, seen, device)
         if times is None:
             continue
@@ -130,7 +144,7 @@ def projected_rates(
             if is_thin:
                 on_each[number] = None if load and machine.is_cpu else Carried(None, None, None)
             else:
-                on_each[number] = _rate_on(_question(request, seen, machine, times), load, utilisation_ratio)
+                on_each[number] = _rate_on(_question(request, seen, machine, times), load, planned.utilisation_ratio)
     return on_each
 
 
@@ -162,19 +176,22 @@ def machine_of(offer: Offer) -> Machine | None:
     )
 
 
-def _all_seen(loads: Sequence[LoadRecord]) -> list[tuple[LoadRecord | None, Seen]]:
-    """Each load test with what it says, the last made first; of none what is usual."""
-    return [(load, seen_in(load)) for load in reversed(loads)] or [(None, NOTHING_SEEN)]
+def _all_seen(loads: Sequence[LoadRecord], slo_ms: float) -> list[tuple[LoadRecord | None, Seen]]:
+    """Each load test with what it says, the last made first; of none what is usual, within what is asked."""
+    return [(load, seen_in(load)) for load in reversed(loads)] or [(None, NOTHING_SEEN._replace(slo_ms=slo_ms))]
 
 
-def _telling(all_seen: Sequence[tuple[LoadRecord | None, Seen]], device: Device) -> tuple[LoadRecord | None, Seen]:
-    """The load test that tells most of a chip, of those alike the first."""
+def _telling(
+    all_seen: Sequence[tuple[LoadRecord | None, Seen]], device: Device, slo_ms: float
+) -> tuple[LoadRecord | None, Seen]:
+    """The load test that tells most of a chip, of those alike the first; a card it binds to no objective."""
 
     def nearness(each: tuple[LoadRecord | None, Seen]) -> int:
         there = each[1].device
         return 0 if there is None or there.kind != "cpu" else 2 if there.family == device.family else 1
 
-    return max(all_seen, key=nearness)
+    load, seen = max(all_seen, key=nearness)
+    return load, seen if device.kind == "cpu" else seen._replace(slo_ms=slo_ms)
 
 
 def _is_thin(times: Times) -> bool:
@@ -214,11 +231,12 @@ def _p95_ms(request: Request, seen: Seen, machine: Machine, utilisation_ratio: f
     times = times_on(request, seen, machine.device)
     assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
     question = _question(request, seen, machine, times)
-    value, high, low = (
+    ends = [
         question.p95_ms(slower, utilisation_ratio * question.rate(slower))
         for slower in _slowness(question.bands(), times.reach)
-    )
-    return Figure(value=value, low=low, high=high, basis="projected")
+    ]
+    # Larger batches carry more and answer later: an end of the capacity is not always that end of the latency.
+    return Figure(value=ends[0], low=min(ends), high=max(ends), basis="projected")
 
 
 def _slowness(bands: Sequence[Band], reach: float) -> tuple[float, float, float]:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from loadtests.backlog import LEAST_S, LOOK_EVERY_S, Backlog, standard_error
 
 LATE_S, HOPELESS_S, END_S = 0.04, 0.184, 6.5
+# Of all requests, as of a load test with an objective of p95.
+LATE_RATIO = 0.36
 
 
 def told_at_s(
@@ -29,16 +31,19 @@ def told_at_s(
         free_s[0] = max(due_s, free_s[0]) + service_s(source, due_s)
         dues_s.append(due_s)
         dones_s.append(free_s[0])
+    lates_s = sorted(due_s + late_s for due_s, done_s in zip(dues_s, dones_s, strict=True) if done_s > due_s + late_s)
     dones_s.sort()
-    backlog = Backlog(rate_rps, late_s, late_s * HOPELESS_S / LATE_S, end_s)
-    sent = answered = 0
+    backlog = Backlog(rate_rps, late_s, late_s * HOPELESS_S / LATE_S, end_s, LATE_RATIO)
+    sent = answered = late = 0
     for number in range(int(end_s / LOOK_EVERY_S)):
         at_s = number * LOOK_EVERY_S
         while sent < len(dues_s) and dues_s[sent] <= at_s:
             sent += 1
         while answered < len(dones_s) and dones_s[answered] <= at_s:
             answered += 1
-        if backlog.look(at_s, sent, answered):
+        while late < len(lates_s) and lates_s[late] <= at_s:
+            late += 1
+        if backlog.look(at_s, sent, answered, late):
             return at_s
     return None
 
@@ -82,6 +87,14 @@ def test_a_pause_is_no_overrun() -> None:
         assert not any(told_at_s(300, paused, seed) for seed in range(10))
 
 
+def test_a_few_answers_that_take_very_long_are_no_overrun() -> None:
+    # Nobody queues, and p95 holds: 3 % take 5 s, and in flight there are 60 more after it.
+    def slow_at_times(source: Random, _: float) -> float:
+        return 5.0 if source.random() < 0.03 else 0.005
+
+    assert not any(told_at_s(400, slow_at_times, seed, servers=1000) for seed in range(10))
+
+
 def test_requests_that_are_served_side_by_side_fill_up_first() -> None:
     # 100 in flight at 100/s, when the first answers come after a second.
     assert not any(
@@ -91,13 +104,13 @@ def test_requests_that_are_served_side_by_side_fill_up_first() -> None:
 
 def test_arrivals_beyond_what_the_rate_promises_are_no_fault_of_the_server() -> None:
     # It answers 100/s, as promised; 160/s come.
-    backlog = Backlog(100, LATE_S, HOPELESS_S, END_S)
-    looks = [(step * LOOK_EVERY_S, step * 8, step * 5) for step in range(100)]
+    backlog = Backlog(100, LATE_S, HOPELESS_S, END_S, LATE_RATIO)
+    looks = [(step * LOOK_EVERY_S, step * 8, step * 5, step * 8) for step in range(100)]
     assert not any(backlog.look(*look) for look in looks)
     # Where so many were promised, it is.
-    backlog = Backlog(160, LATE_S, HOPELESS_S, END_S)
+    backlog = Backlog(160, LATE_S, HOPELESS_S, END_S, LATE_RATIO)
     told = next(text for look in looks if (text := backlog.look(*look)))
-    assert told == "requests pile up: 100/s of 160/s are answered"
+    assert told == "requests pile up: 62 % of them are answered"
 
 
 def test_the_spread_of_a_sum_by_hand() -> None:
@@ -114,8 +127,8 @@ def test_the_spread_of_a_sum_by_hand() -> None:
 @settings(max_examples=50)
 def test_nothing_is_hopeless_while_answers_come_in_time(arrivals: list[int], behind_looks: int) -> None:
     # All that came is answered within some looks, which is within the limit.
-    backlog = Backlog(sum(arrivals) / (len(arrivals) * LOOK_EVERY_S) + 1, 0.2, 1.0, 60)
+    backlog = Backlog(sum(arrivals) / (len(arrivals) * LOOK_EVERY_S) + 1, 0.2, 1.0, 60, LATE_RATIO)
     sent = [sum(arrivals[: step + 1]) for step in range(len(arrivals))]
     for step, number in enumerate(sent):
         answered = sent[step - behind_looks] if step >= behind_looks else 0
-        assert backlog.look(step * LOOK_EVERY_S, number, answered) == ""
+        assert backlog.look(step * LOOK_EVERY_S, number, answered, 0) == ""

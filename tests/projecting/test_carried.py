@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploycost.projecting.cores import capacity_on, carried_on
+from deploycost.projecting.machines import Planned
 from deploycost.records import Figure, LoadRecord, Service, Slo, Subject, Variant
 from deploycost.verdicts import Carried
 from pricing.book import Offer, load_book
@@ -57,9 +58,9 @@ def test_the_whole_price_book(subjects: list[Subject]) -> None:
     offers = list(kinds.values())
     assert len(offers) > 200
     bases, unknown = set(), 0
-    for variant, row in zip(subjects, carried_on(subjects, offers, 0.6), strict=True):
+    for variant, row in zip(subjects, carried_on(subjects, offers, Planned(0.6, slo_ms=60)), strict=True):
         for offer, carried in zip(offers, row, strict=True):
-            capacity = capacity_on(variant, offer, 0.6)
+            capacity = capacity_on(variant, offer, Planned(0.6, slo_ms=60))
             assert carried == Carried.of(capacity), (variant.name, offer.instance_type)
             unknown += carried.rps is None
             bases |= {capacity.capacity_rps.basis}
@@ -76,13 +77,14 @@ def test_the_whole_price_book(subjects: list[Subject]) -> None:
     vcpu_is=st.sampled_from(["thread", "core", None]),
     sustained=st.sampled_from(["0.05", "0.4", "1"]),
     slo_ms=st.floats(1, 1000),
+    asked_ms=st.floats(1, 1000),
     capacity=st.floats(1, 5000),
     cores=st.integers(1, 4),
 )
 def test_any_machine(
     *, make_variant: MakeVariant, make_load: MakeLoad, make_offer: Callable[..., Offer], vcpus: int,
     cards: tuple[str | None, str], cpu_model: str | None, vcpu_is: str | None, sustained: str, slo_ms: float,
-    capacity: float, cores: int, measured: str, utilisation: float,
+    asked_ms: float, capacity: float, cores: int, measured: str, utilisation: float,
 ) -> None:  # fmt: skip
     offer = make_offer(
         vcpus=Decimal(vcpus), accelerator_name=cards[0], accelerator_count=Decimal(cards[1]), cpu_model=cpu_model,
@@ -90,7 +92,8 @@ def test_any_machine(
     )  # fmt: skip
     load = make_load(slo=Slo(p95_ms=slo_ms), capacity_rps=Figure(value=capacity), server_cores=cores)
     variant = make_variant(load=measured_on(load, measured))
-    told = capacity_on(variant, offer, utilisation)
-    assert carried_on([variant], [offer], utilisation) == [[Carried.of(told)]]
+    planned = Planned(utilisation, asked_ms)
+    told = capacity_on(variant, offer, planned)
+    assert carried_on([variant], [offer], planned) == [[Carried.of(told)]]
     if told.p95_ms and told.capacity_rps.value:
-        assert (told.p95_ms.value or 0) <= slo_ms * (1 + 1e-9)
+        assert (told.p95_ms.value or 0) <= asked_ms * (1 + 1e-9)

@@ -31,7 +31,7 @@ def test_threads_by_hand(make_variant: Callable[..., Variant], make_offer: Make)
     assert capacity.server_copies == 4
     assert "0.6 (0.5 to 1)" in capacity.reason
     assert "Test CPU" in capacity.reason
-    assert "speed per core times 1 (0.4 to 2.5), both in no table" in capacity.reason
+    assert "speed per core times 1 (0.4 to 2.5), measured on one in no table" in capacity.reason
 
 
 def test_a_whole_core_that_was_measured_is_the_same_core(
@@ -129,7 +129,7 @@ def test_a_missing_interval_still_gets_the_assumption(
     [
         ("Intel(R) Xeon(R) Platinum 9999C CPU @ 3.10GHz", 72.0, 132.0, "times 1 (0.8 to 1.2), the same chip"),
         ("AMD EPYC 9R14", 63.0, 154.0, "times 1 (0.7 to 1.4)"),
-        ("Xeon", 36.0, 275.0, "times 1 (0.4 to 2.5), both in no table"),
+        ("Xeon", 36.0, 275.0, "times 1 (0.4 to 2.5), measured on one in no table"),
     ],
 )
 def test_the_less_is_known_of_two_chips_the_wider_it_gets(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploycost.projecting.cores import capacity_on
+from deploycost.projecting.cores import capacity_on, carried_on
+from deploycost.projecting.machines import Planned
 from deploycost.projecting.request_times import NOTHING_SEEN, Times, corrected, known_device, seen_in, times_on
 from deploycost.projecting.variant_work import request_of
 from deploycost.records import Figure, LoadRecord, Slo, Variant
@@ -98,10 +99,9 @@ def test_a_machine_like_the_measured_one_carries_about_what_was_measured(
 
 
 def test_an_objective_below_the_service_time_carries_nothing_and_says_so(
-    make_variant: MakeVariant, make_load: Callable[..., LoadRecord], make_offer: MakeOffer
+    make_variant: MakeVariant, make_offer: MakeOffer
 ) -> None:
-    load = measured_on(make_load(), "EPYC Turin", slo=Slo(p95_ms=0.5))
-    capacity = capacity_on(make_variant(load=load), t4(make_offer))
+    capacity = capacity_on(make_variant(), t4(make_offer), Planned(slo_ms=0.5))
     assert capacity.capacity_rps.value == 0
     assert "takes longer than p95 within 0.5 ms allows" in capacity.reason
 
@@ -120,34 +120,67 @@ def test_a_record_from_the_machine_overrides_the_projection(
 def test_the_latency_on_a_t4_is_that_of_the_queue_its_capacity_comes_from(
     make_variant: MakeVariant, make_offer: MakeOffer
 ) -> None:
-    one, same = (capacity_on(make_variant(), t4(make_offer), share).p95_ms for share in (0.7, 1.0))
+    one, same = (capacity_on(make_variant(), t4(make_offer), Planned(share)).p95_ms for share in (0.7, 1.0))
     assert one is not None
     assert one.basis == "projected"
     assert known(one)[0] < known(one)[1] < known(one)[2]
     assert same is not None
     assert known(one)[1] <= known(same)[1] <= 100  # within the objective of the load test, at every end
     assert known(same)[2] <= 100
-    four = capacity_on(make_variant(), t4(make_offer, accelerator_count=Decimal(4), vcpus=Decimal(96)), 0.7).p95_ms
+    cards = t4(make_offer, accelerator_count=Decimal(4), vcpus=Decimal(96))
+    four = capacity_on(make_variant(), cards, Planned(0.7)).p95_ms
     assert four is not None
     assert known(four)[1] == pytest.approx(known(one)[1])
 
 
-def test_an_objective_that_a_t4_misses_leaves_its_own_latency(
-    make_variant: MakeVariant, make_load: Callable[..., LoadRecord], make_offer: MakeOffer
-) -> None:
-    variant = make_variant(load=measured_on(make_load(), "EPYC Turin", slo=Slo(p95_ms=0.5)))
-    capacity = capacity_on(variant, t4(make_offer), 0.7)
+def test_an_objective_that_a_t4_misses_leaves_its_own_latency(make_variant: MakeVariant, make_offer: MakeOffer) -> None:
+    capacity = capacity_on(make_variant(), t4(make_offer), Planned(0.7, slo_ms=0.5))
     assert capacity.capacity_rps.value == 0
     assert capacity.p95_ms is not None
     assert known(capacity.p95_ms)[1] > 0.5
+
+
+def test_cards_and_what_was_never_tested_keep_to_the_objective_that_is_asked(
+    make_variant: MakeVariant, make_load: Callable[..., LoadRecord], make_offer: MakeOffer
+) -> None:
+    card = t4(make_offer, vcpus=Decimal(96))  # enough to feed it
+    cpu = make_offer(cpu_model="EPYC Turin", vcpu_is="core", vcpus=Decimal(1))
+    tested = make_variant(load=measured_on(make_load(), "EPYC Turin", slo=Slo(p95_ms=100)))
+    for variant, offer in (
+        (tested, card),
+        (make_variant(load=None), card),
+        (make_variant(load=None), cpu),
+    ):
+        soon, late = (capacity_on(variant, offer, Planned(slo_ms=ms)) for ms in (8, 500))
+        assert known(soon.capacity_rps)[1] < known(late.capacity_rps)[1]
+        assert soon.p95_ms is not None
+        assert known(soon.p95_ms)[1] <= 8
+        [[ranked]] = carried_on([variant], [offer], Planned(slo_ms=8))
+        assert ranked.rps == pytest.approx(soon.capacity_rps.value)
+    # A CPU's capacity is that of its load test, whose objective the quote names beside the one asked.
+    soon, late = (capacity_on(tested, cpu, Planned(slo_ms=ms)).capacity_rps for ms in (20, 500))
+    assert soon == late
+
+
+@pytest.mark.parametrize("slo_ms", [20, 100])
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_the_interval_of_a_latency_holds_it(
+    make_variant: MakeVariant, make_offer: MakeOffer, share: float, slo_ms: float
+) -> None:
+    for cards in ("0.125", "0.25", "1", "8"):
+        offer = t4(make_offer, accelerator_count=Decimal(t4(make_offer)s), vcpus=Decimal(96))
+        p95_ms = capacity_on(make_variant(load=None), offer, Planned(share, slo_ms)).p95_ms
+        assert p95_ms is not None
+        low, value, high = known(p95_ms)
+        assert low <= value <= high
 
 
 def test_a_cpu_has_the_latency_of_its_load_test_or_of_the_queue_where_there_is_none(
     make_variant: MakeVariant, make_load: Callable[..., LoadRecord], make_offer: MakeOffer
 ) -> None:
     offer = make_offer(cpu_model="EPYC Turin", vcpu_is="core", vcpus=Decimal(1))
-    assert capacity_on(make_variant(load=measured_on(make_load(), "EPYC Turin")), offer, 0.7).p95_ms is None
-    untested = capacity_on(make_variant(load=None), offer, 0.7)
+    assert capacity_on(make_variant(load=measured_on(make_load(), "EPYC Turin")), offer, Planned(0.7)).p95_ms is None
+    untested = capacity_on(make_variant(load=None), offer, Planned(0.7))
     assert untested.p95_ms is not None
     assert known(untested.p95_ms)[2] <= 100
 
