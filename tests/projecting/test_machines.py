@@ -168,7 +168,7 @@ def test_the_interval_of_a_latency_holds_it(
     make_variant: MakeVariant, make_offer: MakeOffer, share: float, slo_ms: float
 ) -> None:
     for cards in ("0.125", "0.25", "1", "8"):
-        offer = t4(make_offer, accelerator_count=Decimal(t4(make_offer)s), vcpus=Decimal(96))
+        offer = t4(make_offer, accelerator_count=Decimal(cards), vcpus=Decimal(96))
         p95_ms = capacity_on(make_variant(load=None), offer, Planned(share, slo_ms)).p95_ms
         assert p95_ms is not None
         low, value, high = known(p95_ms)
