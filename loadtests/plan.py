@@ -42,7 +42,9 @@ class ProbePlan:
     template: str = _option("", "YAML or JSON file that describes the requests of another service")
     late_ms: float = _option(100.0, "an answer is late beyond this latency")
     give_up_ratio: float = _option(1.0, "stop once more than this share of the requests is late or failed")
-    hopeless_ms: float = _option(0.0, "stop once requests pile up so fast that answers will be this late; 0: never")
+    hopeless_ms: float = _option(
+        0.0, "stop once so many are late, and pile up so fast that answers will be this late; 0: never"
+    )
     answers: int = _option(0, "how many answers to keep for comparison")
 
     def __post_init__(self) -> None:

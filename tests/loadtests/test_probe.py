@@ -68,10 +68,12 @@ def test_a_hopeless_probe_is_given_up_early() -> None:
 
 def test_requests_that_pile_up_end_a_probe_before_anything_was_measured() -> None:
     # 40/s of 100/s are answered. The warm-up alone would last 4 s, and a quarter of the window 2.5 s more.
-    plan = ProbePlan(rate_rps=100, warmup_s=4, duration_s=10, late_ms=50, hopeless_ms=230, drain_s=0.1)
+    plan = ProbePlan(
+        rate_rps=100, warmup_s=4, duration_s=10, late_ms=50, give_up_ratio=0.36, hopeless_ms=230, drain_s=0.1
+    )
     result = run_probe(plan, TEXTS, one_at_a_time(0.025))
     assert result.gave_up.startswith("requests pile up: ")
-    assert result.gave_up.endswith("of 100/s are answered")
+    assert result.gave_up.endswith(" % of them are answered")
     # What it saw in the later half of its time is told all the same.
     assert 0 < result.requests < 200
     assert result.warmup_s == pytest.approx(result.window_s, abs=0.2)
