@@ -80,7 +80,8 @@ def test_requests_that_pile_up_end_a_probe_before_anything_was_measured() -> Non
     assert result.late + result.failed == result.requests
     # A trace may bring more than the server bears for a while.
     trace = ProbePlan(**{**plan.__dict__, "arrivals": "trace", "trace": "t", "duration_s": 1.5, "warmup_s": 0})
-    assert not run_probe(trace, TEXTS, one_at_a_time(0.025), trace_s=[0.01 * n for n in range(200)]).gave_up
+    gave_up = run_probe(trace, TEXTS, one_at_a_time(0.025), trace_s=[0.01 * n for n in range(200)]).gave_up
+    assert not gave_up.startswith("requests pile up")
 
 
 def test_requests_without_an_answer_fail_when_the_drain_time_is_over() -> None:
