@@ -24,6 +24,7 @@ from rich.console import Console
 from benchmarks import artifact_subject
 from benchmarks.artifact_rounds import cost_ratio, measure, measure_peaks
 from benchmarks.artifacts_report import Findings, page, show, verdicts
+from benchmarks.serving_report import by_hand
 from benchmarks.subject import write_texts
 from deploycost.benchmarking.cores import plan_cores
 from deploycost.environment import machine_facts, now
@@ -72,7 +73,7 @@ def main() -> int:
         "artifacts": [_as_json(found, number) for number in range(len(found.measured))],
     }
     if asked.page is not None:
-        asked.page.write_text(page(found, told), encoding="utf-8")
+        asked.page.write_text(page(found, told) + by_hand(asked.page), encoding="utf-8")
     print(json.dumps(told))
     return 0
 
