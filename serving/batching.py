@@ -18,7 +18,7 @@ from typing import Final
 from serving.classifier import Classifier, company_of
 from serving.deadlines import Forecast, work_of
 from serving.errors import EngineError, Overloaded
-from serving.jobs import Batch, Failure, Item, Job, Observer, OnDone, Outcome, Report
+from serving.jobs import Asker, Batch, Failure, Item, Job, Observer, Outcome, Report
 from serving.predictions import AnyPrediction
 
 logger = logging.getLogger(__name__)
@@ -83,8 +83,8 @@ class Batcher:
         """`Overloaded` where not even an empty text could be answered within `left_s` seconds, before it is read."""
         self._refuse_late(0, left_s)
 
-    def enqueue(self, texts: Sequence[str], on_done: OnDone, left_s: float | None, patience_s: float) -> Job:
-        """Have `texts` computed within `left_s` seconds and `on_done` called with what came of it.
+    def enqueue(self, texts: Sequence[str], asker: Asker, left_s: float | None, patience_s: float) -> Job:
+        """Have `texts` computed within `left_s` seconds and `asker` told what came of it.
 
         Without a deadline of its own a request may wait `patience_s` for its turn and be computed for as long as that
         takes. Raises `Overloaded` at once where the texts do not fit into the queue, where the deadline is out of
@@ -103,7 +103,7 @@ class Batcher:
         else:
             self._refuse_late(work, left_s)
         now_s = time.perf_counter()
-        job = Job(texts, work, now_s, now_s + left_s, on_done)
+        job = Job(texts, work, now_s, now_s + left_s, asker)
         self._queued_texts += len(texts)
         self._queued_work += work
         self._inbox.put(job)
@@ -118,17 +118,10 @@ class Batcher:
 
         Raises `Overloaded` as `enqueue` does, and `EngineError` where the model fails on one of the texts.
         """
-        answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-
-        def done(result: "list[Outcome] | Failure") -> None:
-            if isinstance(result, list):
-                answer.set_result(result)
-            else:
-                answer.set_exception(result)
-
-        job = self.enqueue(texts, done, left_s, patience_s=float("inf"))
+        waiter = _Waiter()
+        job = self.enqueue(texts, waiter, left_s, patience_s=float("inf"))
         try:
-            return [outcome.prediction for outcome in await answer]
+            return [outcome.prediction for outcome in await waiter.answer]
         finally:
             self.abandon(job)
 
@@ -158,7 +151,7 @@ class Batcher:
         """Answer the jobs that a report ended; what no client waits for is left to the next turn of the event loop."""
         for job in report.jobs:
             if self._release(job):
-                job.on_done(job.failure or [job.outcomes[position] for position in range(len(job.texts))])
+                job.asker.done(job.failure or job.in_order())
         if report.batch:
             assert self._loop is not None  # noqa: S101 - set before the thread is started
             self._loop.call_soon(self._learn, report)
@@ -303,6 +296,34 @@ class Batcher:
         self._report = Report()
         now_s = time.perf_counter()
         report.compute_s, self._turn_began_s = now_s - self._turn_began_s, now_s
+        if len(report.jobs) == 1 and not self._pending and self._inbox.empty():
+            self._tell_early(report.jobs[0])
         with suppress(RuntimeError):  # the loop is closed: the process was told twice to stop, and nobody waits
             assert self._loop is not None  # noqa: S101 - set before the thread is started
             self._loop.call_soon_threadsafe(self._deliver, report)
+
+    def _tell_early(self, job: Job) -> None:
+        """Let the one who waits have the outcomes before the event loop does."""
+        if job.failure is not None or job.over:
+            return
+        try:
+            job.asker.nearly_done(job.in_order())
+        except Exception as error:  # noqa: BLE001 - as above; the event loop is told the same, and answers
+            logger.error("an answer could not be sent early: %s", type(error).__name__)
+
+
+class _Waiter:
+    """A coroutine that waits for a job."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+
+    def done(self, result: list[Outcome] | Failure) -> None:
+        """See `Asker.done`."""
+        if isinstance(result, list):
+            self.answer.set_result(result)
+        else:
+            self.answer.set_exception(result)
+
+    def nearly_done(self, outcomes: list[Outcome]) -> None:
+        """See `Asker.nearly_done`: a coroutine goes on where its event loop runs."""

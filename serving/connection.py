@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import httptools
 
 from serving.messages import STATUS_LINES, Answer, Refusal, Reply, Request, refused, whole_number
+from serving.wire import Wire, wire_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -60,7 +61,7 @@ class _Waiting(NamedTuple):
 
 
 class Connection:
-    """An `asyncio.Protocol`, and what httptools calls back."""
+    """An `asyncio.Protocol`, what httptools calls back, and the `Reply` to the request that is being answered."""
 
     def __init__(self, server: "HttpServer") -> None:
         self._server = server
@@ -81,6 +82,10 @@ class Connection:
         self._waiting: deque[_Waiting] = deque()
         self._answering: _Waiting | None = None
         self._work: Cancellable | None = None
+        # The way past the transport. It is for clients that wait for one answer before they send more: only of those it
+        # is certain that the transport holds nothing back which must go first.
+        self._wire: Wire | None = None
+        self._in_step = True
         # What is over: everything received from here on is thrown away.
         self._closing = False
         self._thrown_away = 0
@@ -92,6 +97,7 @@ class Connection:
     def connection_made(self, transport: "asyncio.BaseTransport") -> None:
         """A client has come."""
         self._transport = transport  # pyright: ignore[reportAttributeAccessIssue] - a TCP server makes no other
+        self._wire = wire_of(transport)
         self._server.connections.add(self)
         if len(self._server.connections) > self._limits.max_connections:
             # It is about to send, and would lose the answer if it were closed on at once; a flood that does not read
@@ -106,6 +112,8 @@ class Connection:
             if self._thrown_away > LINGER_BYTES:
                 self.abort()
             return
+        if self._answering is not None and not (self._wire and self._wire.answered):
+            self._in_step = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -119,6 +127,7 @@ class Connection:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.max_head_bytes:
                 self._cut(self._too_long_a_head())
+        self._in_step = self._in_step and len(self._waiting) + self._reading <= 1
         if self._answering is None:
             self._answer_next()
         elif self._waiting and self._transport is not None:
@@ -129,11 +138,12 @@ class Connection:
 
     def connection_lost(self, _: Exception | None) -> None:
         """The client has gone; what it still waits for is not to be computed."""
+        answered = self._wire is not None and self._wire.cut()
         self._closing = True
         self._transport = None
         self._server.forget(self)
         self._waiting.clear()
-        if self._work is not None:
+        if self._work is not None and not answered:
             self._work.cancel()
             self._work = None
 
@@ -172,6 +182,33 @@ class Connection:
         """Close now."""
         if self._transport is not None:
             self._transport.abort()
+
+    # What the application calls.
+
+    def send(self, answer: Answer) -> None:
+        """Write the answer to the request that is being answered, or what is left of it."""
+        answered, later = self._answering, self._work is not None
+        early = self._wire.take_early() if self._wire is not None else None
+        self._answering = self._work = None
+        if answered is None or self._transport is None:
+            return
+        close = answer.close or not answered.keep_alive or self._server.draining
+        if early is None:
+            self._write(answer, close, head_only=answered.request.method == "HEAD")
+        elif early.written < len(early.content):
+            self._transport.write(early.content[early.written :])
+        self._since_s = time.monotonic()
+        if close:
+            self._end()
+        elif later and self._waiting:
+            self._answer_next()
+
+    def send_early(self, answer: Answer) -> None:
+        """See `Reply.send_early`. An answer that ends the connection is left to the event loop, as it must close it."""
+        answered, wire = self._answering, self._wire
+        if answered is None or wire is None or not self._in_step or not answered.keep_alive or answer.close:
+            return
+        wire.write(self._content(answer, close=False, head_only=answered.request.method == "HEAD"))
 
     # What the parser calls.
 
@@ -217,6 +254,7 @@ class Connection:
             if self._refusal is not None:
                 self._cut_with(self._refusal)
             elif self._transport is not None:
+                self._in_step = False  # the client may not wait for this
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -247,27 +285,16 @@ class Connection:
         while self._waiting and self._answering is None and not self._closing:
             self._answering = waiting = self._waiting.popleft()
             if waiting.refusal is not None:
-                self._reply(waiting.refusal)
+                self.send(waiting.refusal)
                 continue
-            work = self._server.application.handle(waiting.request, self._reply)
+            self._in_step = (
+                self._in_step and self._transport is not None and not self._transport.get_write_buffer_size()
+            )
+            work = self._server.application.handle(waiting.request, self)
             if self._answering is waiting:
                 self._work = work
         if not self._waiting and self._transport is not None and not self._transport.is_reading():
             self._transport.resume_reading()
-
-    def _reply(self, answer: Answer) -> None:
-        """Write the answer to the request that is being answered."""
-        answered, later = self._answering, self._work is not None
-        self._answering = self._work = None
-        if answered is None or self._transport is None:
-            return
-        close = answer.close or not answered.keep_alive or self._server.draining
-        self._write(answer, close, head_only=answered.request.method == "HEAD")
-        self._since_s = time.monotonic()
-        if close:
-            self._end()
-        elif later and self._waiting:
-            self._answer_next()
 
     def _cut(self, refusal: Refusal) -> None:
         """Refuse the request that is being read, and all that follows it."""
@@ -296,8 +323,11 @@ class Connection:
 
     def _write(self, answer: Answer, close: bool, head_only: bool = False) -> None:
         """One answer in one piece."""
-        if self._transport is None:
-            return
+        if self._transport is not None:
+            self._transport.write(self._content(answer, close, head_only))
+
+    def _content(self, answer: Answer, close: bool, head_only: bool) -> bytes:
+        """The bytes of an answer."""
         status, body, content_type, headers, _ = answer
         parts = [STATUS_LINES[status], self._server.date_line, b"content-type: ", content_type]
         for name, value in headers:
@@ -307,7 +337,7 @@ class Connection:
         parts.append(b"\r\ncontent-length: %d\r\n\r\n" % len(body))
         if not head_only:
             parts.append(body)
-        self._transport.write(b"".join(parts))
+        return b"".join(parts)
 
     def _without_offer(self) -> bytes:
         """The head that was just read, without its offer to change to another protocol, for a parser of its own.

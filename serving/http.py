@@ -57,20 +57,62 @@ class Metadata(msgspec.Struct, frozen=True):
     pid: int
 
 
+# What is answered with the outcomes of a request.
+_Render = Callable[[list[Outcome]], Answer]
+
+
+class _Counted:
+    """A reply to a request of one route that is counted once it is sent."""
+
+    __slots__ = ("_metrics", "_reply", "_route", "send_early")
+
+    def __init__(self, reply: Reply, metrics: Metrics, route: str) -> None:
+        self._reply = reply
+        self._metrics = metrics
+        self._route = route
+        self.send_early = reply.send_early
+
+    def send(self, answer: Answer) -> None:
+        """Answer first: the client waits for that, and for no count."""
+        self._reply.send(answer)
+        self._metrics.in_flight.dec()
+        self._metrics.answered(self._route, answer.status)
+
+
 class _Submitted:
     """A request whose texts are queued; cancelled when its client leaves."""
 
-    __slots__ = ("_endpoint", "_route", "job")
+    __slots__ = ("_answer", "_endpoint", "_metrics", "_render", "_reply", "_route", "job")
 
-    def __init__(self, endpoint: "Endpoint", route: str) -> None:
+    def __init__(self, endpoint: "Endpoint", metrics: Metrics, route: str, reply: Reply, render: _Render) -> None:
         self._endpoint = endpoint
+        self._metrics = metrics
         self._route = route
+        self._reply = reply
+        self._render = render
+        self._answer: Answer | None = None
         self.job: Job | None = None
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more."""
         if self.job is not None:
             self._endpoint.left(self._route, self.job)
+
+    def nearly_done(self, outcomes: list[Outcome]) -> None:
+        """Send the answer from the engine's thread: waking the event loop first takes a lone client's time."""
+        self._answer = self._render(outcomes)
+        self._reply.send_early(self._answer)
+
+    def done(self, result: list[Outcome] | Failure) -> None:
+        """Answer with the outcomes or with what went wrong."""
+        if isinstance(result, list):
+            self._reply.send(self._answer or self._render(result))
+        elif isinstance(result, EngineError):
+            self._metrics.error("engine")
+            self._reply.send(failed())
+        else:
+            self._metrics.error(result.reason)
+            self._reply.send(overloaded(result))
 
 
 # Answers at once, or hands the request on and says how to cancel it.
@@ -147,23 +189,18 @@ class Endpoint:
         """Answer a whole request whose head was examined."""
         route = self._find(request)
         self._metrics.in_flight.inc()
-
-        def told(answer: Answer) -> None:
-            reply(answer)  # first: the client waits for it, and for no count
-            self._metrics.in_flight.dec()
-            self._metrics.answered(route.operation.path, answer.status)
-
+        counted = _Counted(reply, self._metrics, route.operation.path)
         try:
-            return route.handler(route, request, told)
+            return route.handler(route, request, counted)
         except Refusal as refusal:
-            told(refused(refusal))
+            counted.send(refused(refusal))
         except Overloaded as error:
             self._metrics.error(error.reason)
-            told(overloaded(error))
+            counted.send(overloaded(error))
         except Exception as error:  # noqa: BLE001 - a fault here is one request's, never the server's
             logger.error("a request failed: %s", type(error).__name__)
             self._metrics.error("fault")
-            told(failed())
+            counted.send(failed())
         return None
 
     def misread(self, answer: Answer) -> None:
@@ -242,10 +279,10 @@ class Endpoint:
         return Status("ready")
 
     def _tell_metrics(self, _: _Route, __: Request, reply: Reply) -> None:
-        reply(Answer(200, self._metrics.text(), metrics.CONTENT_TYPE))
+        reply.send(Answer(200, self._metrics.text(), metrics.CONTENT_TYPE))
 
     def _tell_document(self, _: _Route, __: Request, reply: Reply) -> None:
-        reply(Answer(200, self._document))
+        reply.send(Answer(200, self._document))
 
     def _predict(self, route: _Route, request: Request, reply: Reply) -> Cancellable:
         """Classify one text or several."""
@@ -284,22 +321,11 @@ class Endpoint:
         texts: list[str],
         left_s: float | None,
         reply: Reply,
-        render: Callable[[list[Outcome]], Answer],
+        render: _Render,
     ) -> Cancellable:
         """Queue texts and answer with what `render` makes of them."""
-        submitted = _Submitted(self, route.operation.path)
-
-        def done(result: list[Outcome] | Failure) -> None:
-            if isinstance(result, list):
-                reply(render(result))
-            elif isinstance(result, EngineError):
-                self._metrics.error("engine")
-                reply(failed())
-            else:
-                self._metrics.error(result.reason)
-                reply(overloaded(result))
-
-        submitted.job = self._batcher.enqueue(texts, done, left_s, self.limits.deadline_ms / 1000)
+        submitted = _Submitted(self, self._metrics, route.operation.path, reply, render)
+        submitted.job = self._batcher.enqueue(texts, submitted, left_s, self.limits.deadline_ms / 1000)
         return submitted
 
 
@@ -307,7 +333,7 @@ def _at_once(make: Callable[[], object]) -> _Handler:
     """A handler that answers with what `make` returns."""
 
     def handler(_: _Route, __: Request, reply: Reply) -> None:
-        reply(json_answer(make()))
+        reply.send(json_answer(make()))
 
     return handler
 

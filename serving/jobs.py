@@ -1,6 +1,6 @@
 """What passes between the event loop and the engine's thread: jobs on their way in, reports on their way out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -20,8 +20,16 @@ class Outcome(NamedTuple):
     logits: NDArray[np.float32]
 
 
-# Called once, on the event loop, with one outcome per text in order, or with what went wrong.
-OnDone = Callable[["list[Outcome] | Failure"], None]
+class Asker(Protocol):
+    """Who waits for a job."""
+
+    def done(self, result: "list[Outcome] | Failure") -> None:
+        """One outcome per text in order, or what went wrong: told once, on the event loop."""
+        ...
+
+    def nearly_done(self, outcomes: list[Outcome]) -> None:
+        """The same outcomes, just before and on the engine's thread, where nobody else waits for it."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -32,13 +40,17 @@ class Job:
     work: int
     arrived_s: float
     deadline_s: float
-    on_done: OnDone
+    asker: Asker
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     failure: Failure | None = None
     # Set on the event loop: nobody waits for it any more, or it was answered.
     over: bool = False
     # Set on the thread: reported, so that it is reported once.
     reported: bool = False
+
+    def in_order(self) -> list[Outcome]:
+        """The outcomes of a job that is complete, one per text."""
+        return [self.outcomes[position] for position in range(len(self.texts))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """One request and one answer, as everything above the socket sees them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -46,8 +46,16 @@ class ErrorBody(msgspec.Struct, frozen=True):
     error: str
 
 
-# Called once with the answer, on the event loop.
-Reply = Callable[[Answer], None]
+class Reply(Protocol):
+    """The way back to whoever sent one request."""
+
+    def send(self, answer: Answer) -> None:
+        """Answer, once, on the event loop."""
+        ...
+
+    def send_early(self, answer: Answer) -> None:
+        """On another thread, just before the event loop is told to `send` the same: save the way there if possible."""
+        ...
 
 
 def json_answer(body: object) -> Answer:

@@ -1,6 +1,7 @@
 """What is answered of one text, by task: one label, any number of labels, or a number."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import exp
 from typing import Final, NamedTuple
 
 import msgspec
@@ -65,8 +66,7 @@ AnyPrediction = Prediction | MultiLabelPrediction | NumberPrediction
 def describe(manifest: Manifest, encoded: Sequence[EncodedText], logits: NDArray[np.float32]) -> list[AnyPrediction]:
     """The predictions that `logits` [texts, labels] of the manifest's model stand for."""
     scale, describe_one = _TASKS[manifest.task]
-    rows: list[list[float]] = scale(logits).tolist()
-    return [describe_one(manifest, text, row) for text, row in zip(encoded, rows, strict=True)]
+    return [describe_one(manifest, text, row) for text, row in zip(encoded, scale(logits), strict=True)]
 
 
 def told(prediction: AnyPrediction) -> str:
@@ -87,6 +87,17 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """The probability that each score stands for by itself, in double precision, of the same shape."""
     with np.errstate(over="ignore"):  # infinity is the right power of a score that low
         return 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+
+
+def _shares(logits: NDArray[np.float32]) -> list[list[float]]:
+    """As `softmax`, row by row: of few labels, and between two runs of a model, that takes a fifth of the time."""
+    rows = []
+    for row in logits.tolist():
+        largest = max(row)
+        powers = [exp(score - largest) for score in row]
+        total = sum(powers)
+        rows.append([power / total for power in powers])
+    return rows
 
 
 def _one_label(manifest: Manifest, text: EncodedText, row: list[float]) -> Prediction:
@@ -112,12 +123,12 @@ _TASKS: Final[
     Mapping[
         Task,
         tuple[
-            Callable[[NDArray[np.float32]], NDArray[np.floating]],
+            Callable[[NDArray[np.float32]], list[list[float]]],
             Callable[[Manifest, EncodedText, list[float]], AnyPrediction],
         ],
     ]
 ] = {
-    "single-label": (softmax, _one_label),
-    "multi-label": (sigmoid, _any_labels),
-    "regression": (lambda logits: logits, _number),
+    "single-label": (_shares, _one_label),
+    "multi-label": (lambda logits: sigmoid(logits).tolist(), _any_labels),
+    "regression": (lambda logits: logits.tolist(), _number),
 }
