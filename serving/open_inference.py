@@ -195,6 +195,9 @@ def parse(body: bytes, headers: Mapping[bytes, bytes], task: Task) -> tuple[Infe
     if [tensor.name for tensor in asked.inputs] != [INPUT]:
         names = ", ".join(repr(tensor.name[:50]) for tensor in asked.inputs[:5]) or "none"
         raise Refusal(400, f"unexpected inference inputs {names}; expected one, {INPUT!r}")
+    names = [wanted.name for wanted in asked.outputs]
+    if len(set(names)) < len(names):
+        raise Refusal(400, "an output is asked for twice; name each once")
     for wanted in asked.outputs:
         if wanted.name not in OUTPUTS[task]:
             known = ", ".join(OUTPUTS[task])

@@ -94,6 +94,7 @@ def test_a_column_or_nested_lists_will_do(client: httpx.Client, shape: Any, data
         ([text_input("red", parameters={"shared_memory_region": "x"})], {}, "shared memory"),
         ([text_input("red", parameters={"binary_data_size": 3})], {}, "binary_data_size must be the 0 bytes"),
         ([text_input("red")], {"outputs": [{"name": "colour"}]}, "unexpected inference output 'colour'"),
+        ([text_input("red")], {"outputs": [{"name": "logits"}] * 2}, "an output is asked for twice"),
         ([text_input("red")], {"outputs": [{"name": "scores", "parameters": {"classification": 2}}]}, "classification"),
         ([text_input("red")], {"parameters": {"timeout": -1}}, "timeout is not a number of microseconds"),
     ],
