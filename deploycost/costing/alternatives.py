@@ -9,12 +9,13 @@ from fractions import Fraction
 from math import ceil
 from typing import Literal
 
+from deploycost.carried import Carried
 from deploycost.costing.bills import exactly
 from deploycost.costing.fleet import exact
 from deploycost.costing.hourly import Purchase
 from deploycost.records import Subject
 from deploycost.units import SECONDS_PER_HOUR
-from deploycost.verdicts import Capacity, Carried, Policy
+from deploycost.verdicts import Capacity, Policy
 from pricing.book import Offer
 from pricing.llm import LlmApi
 from pricing.owned import OwnedMachine
@@ -47,8 +48,8 @@ SiteOf = Callable[[Offer], Site]
 # What a variant carries on a machine. It may depend on nothing of the offer but what the machine computes with, and on
 # its instance type where a load record names that: machines alike in these are asked for once.
 CapacityOn = Callable[[Subject, Offer], Capacity]
-# The same for many at once, a row for each variant: only what ranks them, so that no reason is written that none reads.
-CarriedOn = Callable[[Sequence[Subject], Sequence[Offer]], Sequence[Sequence[Carried]]]
+# The same for many at once: only what ranks them, so that no reason is written that none reads.
+CarriedOn = Callable[[Sequence[Subject], Sequence[Offer]], Carried]
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,15 @@ def hired(offers: Sequence[Offer]) -> list[Machine]:
 
 def one_by_one(capacity_on: CapacityOn) -> CarriedOn:
     """What variants carry on machines where it can only be asked of each."""
-    return lambda variants, offers: [
-        [Carried.of(capacity_on(variant, offer)) for offer in offers] for variant in variants
-    ]
+
+    def carried_on(variants: Sequence[Subject], offers: Sequence[Offer]) -> Carried:
+        carried = Carried.unknown(len(variants), len(offers))
+        for row, variant in enumerate(variants):
+            for column, offer in enumerate(offers):
+                carried.put_capacity(row, column, capacity_on(variant, offer))
+        return carried
+
+    return carried_on
 
 
 def mixed(peak: Sequence[Offer], base: Sequence[Offer]) -> tuple[list[Machine], int]:

@@ -79,10 +79,7 @@ def refuse_hopeless_slo(sheet: QuoteSheet, variants: Sequence[Subject]) -> None:
         NoAnswer: the SLO is below the service time of every variant, and no faster machine is projected.
     """
     alone = {
-        variant.name: span
-        for variant in variants
-        for load in ((variant.load,) if variant.load else ()) + variant.elsewhere
-        if (span := service_ms(load)) is not None
+        variant.name: span for variant in variants for load in variant.loads if (span := service_ms(load)) is not None
     }
     # A machine without a measurement to rest on may be faster in kind.
     projected = any(each.capacity_rps.value and each.measured_capacity_rps.value is None for each in sheet.quotes)

@@ -337,5 +337,4 @@ def _spread(load: LoadRecord) -> float:
 
 
 def _measured(variant: Subject) -> LoadRecord | None:
-    loads = ((variant.load,) if variant.load else ()) + variant.elsewhere
-    return loads[0] if loads else None
+    return variant.loads[0] if variant.loads else None

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
+from typing import TypeVar
 
 from deploycost.costing.alternatives import Machine, MixPart, SiteOf
 from deploycost.costing.bills import FleetBill
 from deploycost.costing.energy import energy_of
 from deploycost.costing.fleet import MILLION
 from deploycost.costing.hourly import HourlyFleet, Purchase, plan_hours
-from deploycost.costing.ranking import usd_per_answer
+from deploycost.costing.ranking import Floats, usd_per_answer
 from deploycost.costing.returns import one_off_usd
 from deploycost.records import (
     Figure,
@@ -33,6 +34,7 @@ from pricing.book import Offer
 
 # What a slim Linux with its agents keeps for itself, before the server starts.
 OS_RESERVE_BYTES = GIB // 2
+_Number = TypeVar("_Number", int, Floats)
 
 
 @dataclass(frozen=True)
@@ -189,23 +191,19 @@ def per_correct(planned: Figure, accuracy: Figure) -> Figure:
     )
 
 
-def needed_bytes(load: LoadRecord | None, server_copies: int | None) -> int | None:
-    """Memory that the servers of a machine take at their peak, and the system; None until load-tested."""
-    if load is None or load.memory_bytes is None or server_copies is None:
-        return None
-    return server_copies * load.memory_bytes.peak + OS_RESERVE_BYTES
+def needed_bytes(peak_bytes: _Number, server_copies: _Number) -> _Number:
+    """Memory that the servers of a machine take at their peak, and the system."""
+    return server_copies * peak_bytes + OS_RESERVE_BYTES
 
 
 def memory_fit(capacity: Capacity, offer: Offer) -> tuple[bool | None, str]:
     """Whether the servers fit the machine's memory, and the reckoning."""
-    needed = needed_bytes(capacity.load, capacity.server_copies)
-    if capacity.load is None:
+    if capacity.load is None or capacity.server_copies is None:
         return None, "unknown until load-tested"
     memory = capacity.load.memory_bytes
     if memory is None:
         return None, "unknown: the load test was not told the process of the service (--pid)"
-    if needed is None:
-        return None, "unknown until load-tested"
+    needed = needed_bytes(memory.peak, capacity.server_copies)
     there, copies = float(offer.memory_gib) * GIB, capacity.server_copies
     servers = "1 server" if copies == 1 else f"{copies} servers"
     reason = (

@@ -9,23 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
-from deploycost.projecting.machines import (
-    AS_USUAL,
-    RATE_KEPT_BY_COPIES,
-    THREAD_IN_CORES,
-    WHOLE,
-    Band,
-    Machine,
-    Planned,
-    machine_of,
-    projected_capacity,
-    projected_rates,
-)
+import numpy as np
+
+from deploycost.carried import Carried
+from deploycost.projecting.endpoints import RATE_KEPT_BY_COPIES, THREAD_IN_CORES, WHOLE, Band
+from deploycost.projecting.machines import AS_USUAL, Planned, machine_of, projected_capacity, projected_rates
 from deploycost.projecting.request_times import architecture_of, known_device
+from deploycost.projecting.variant_work import Request, request_of
 from deploycost.records import Figure, LoadRecord, Service, Subject
-from deploycost.verdicts import Capacity, Carried
+from deploycost.verdicts import Capacity
 from pricing.book import Offer
 
 # The same rate per core as where it was measured. Sustained clocks of machines for hire run from 2.2 to 4.5 GHz around
@@ -47,7 +42,7 @@ def capacity_on(variant: Subject, offer: Offer, planned: Planned = AS_USUAL) -> 
     assumed, by cores, on other CPUs of the measured architecture; unknown on the rest. Where no load test tells of
     latencies, p95 is projected at the share of the capacity that is planned.
     """
-    here = [load for load in _loads(variant) if _is_on(load, offer)]
+    here = [load for load in variant.loads if _is_on(load, offer)]
     if here:
         # The last made, should there be several; times are ISO 8601 and sort as text.
         return _measured(max(here, key=lambda load: load.finished_at), offer)
@@ -59,50 +54,48 @@ def capacity_on(variant: Subject, offer: Offer, planned: Planned = AS_USUAL) -> 
     reason = _why_unknown(variant, offer)
     if reason:
         return Capacity(capacity_rps=Figure(value=None, basis="assumed"), reason=f"unknown: {reason}")
-    return _scaled(_nearest(_loads(variant), offer), offer)
+    return _scaled(_nearest(variant.loads, offer), offer)
 
 
-def carried_on(
-    variants: Sequence[Subject], offers: Sequence[Offer], planned: Planned = AS_USUAL
-) -> list[list[Carried]]:
-    """The same of every variant on every machine, a row for each variant: what ranks them, without the reasons."""
-    machines = [machine_of(offer) for offer in offers]
-    return [_carried(variant, offers, machines, planned) for variant in variants]
+def carried_on(variants: Sequence[Subject], offers: Sequence[Offer], planned: Planned = AS_USUAL) -> Carried:
+    """The same of every variant (rows) on every machine (columns): what ranks them, without the reasons."""
+    loads = [_in_order(variant) for variant in variants]
+    carried = Carried.unknown(len(variants), len(offers), [load for own in loads for load in own])
+    machines = {column: machine for column, offer in enumerate(offers) if (machine := machine_of(offer))}
+    is_projected = np.zeros(carried.rps.shape, dtype=np.bool_)
+    on_known, is_projected[:, list(machines)] = projected_rates(
+        [_request(variant) for variant in variants], loads, list(machines.values()), planned
+    )
+    carried.put_columns(list(machines), on_known)
+    for row, (variant, own) in enumerate(zip(variants, loads, strict=True)):
+        named = [load for load in own if load.environment.instance_type]
+        for column, offer in enumerate(offers):
+            if named and any(_is_on(load, offer) for load in named):
+                carried.put_capacity(row, column, capacity_on(variant, offer))
+            elif not is_projected[row, column] and not _why_unknown(variant, offer):
+                load = _nearest(variant.loads, offer)
+                scale = _scale(load, offer)
+                carried.put(row, column, _times(load.capacity_rps.value, scale.value), load, scale.copies)
+    return carried
 
 
-def _carried(
-    variant: Subject, offers: Sequence[Offer], machines: Sequence[Machine | None], planned: Planned
-) -> list[Carried]:
-    loads, projected = _loads(variant), [None] * len(offers)
-    if not isinstance(variant, Service):
-        projected = projected_rates(variant, machines, _in_order(variant), planned)
-    named = any(load.environment.instance_type for load in loads)
-    row = []
-    for offer, found in zip(offers, projected, strict=True):
-        if named and any(_is_on(load, offer) for load in loads):
-            row.append(Carried.of(capacity_on(variant, offer)))
-        elif found is not None:
-            row.append(found)
-        elif _why_unknown(variant, offer):
-            row.append(Carried(None, None, None))
-        else:
-            load = _nearest(loads, offer)
-            scale = _scale(load, offer)
-            row.append(Carried(_times(load.capacity_rps.value, scale.value), load, scale.copies))
-    return row
+def _request(variant: Subject) -> Request | None:
+    """What one request of it computes; of a service of the user's own that is not known."""
+    return None if isinstance(variant, Service) else request_of(variant)
 
 
 def _in_order(variant: Subject) -> list[LoadRecord]:
-    return sorted(_loads(variant), key=lambda load: load.finished_at)
+    """The last made first; times are ISO 8601 and sort as text."""
+    return sorted(variant.loads, key=lambda load: load.finished_at)[::-1]
 
 
 def _why_unknown(variant: Subject, offer: Offer) -> str | None:
     there = f"run 'deploycost loadtest {variant.name}' on {offer.instance_type} and give its load.json with --record"
     if offer.accelerator_name:
         return f"{offer.accelerator_name} was not measured; {there}"
-    if not _loads(variant):
+    if not variant.loads:
         return f"not load-tested; run 'deploycost loadtest {variant.name}'"
-    measured = architecture_of(_nearest(_loads(variant), offer))
+    measured = architecture_of(_nearest(variant.loads, offer))
     if offer.architecture not in (None, measured):
         return (
             f"measured on {measured}, and {offer.cpu_model} is {offer.architecture}, which computes otherwise; {there}"
@@ -117,12 +110,13 @@ def _nearest(loads: Sequence[LoadRecord], offer: Offer) -> LoadRecord:
 
 def _is_same_chip(load: LoadRecord, offer: Offer) -> bool:
     """Whether the CPU measured has all that tells the offer's from others; asked of those in no table alone."""
-    there = set(_CHIP_WORD.findall((offer.cpu_model or "").casefold()))
-    return bool(there) and there <= set(_CHIP_WORD.findall(load.environment.cpu_model.casefold()))
+    there = _chip_words(offer.cpu_model or "")
+    return bool(there) and there <= _chip_words(load.environment.cpu_model)
 
 
-def _loads(variant: Subject) -> tuple[LoadRecord, ...]:
-    return ((variant.load,) if variant.load else ()) + variant.elsewhere
+@lru_cache(maxsize=1024)
+def _chip_words(cpu_model: str) -> frozenset[str]:
+    return frozenset(_CHIP_WORD.findall(cpu_model.casefold()))
 
 
 def _is_on(load: LoadRecord, offer: Offer) -> bool:
@@ -155,7 +149,7 @@ def _scale(load: LoadRecord, offer: Offer) -> _Scale:
     speed = _speed(load, offer)
     kept = RATE_KEPT_BY_COPIES if copies > 1 else WHOLE
     machines = used_vcpus / cores * float(offer.sustained_cpu_ratio)
-    low, value, high = (machines * a * b * c for a, b, c in zip(thread, speed, kept, strict=True))
+    low, value, high = (float(machines * a * b * c) for a, b, c in zip(thread, speed, kept, strict=True))
     return _Scale(low, value, high, thread, speed, kept, copies)
 
 

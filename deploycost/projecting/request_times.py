@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from itertools import pairwise
-from math import exp, log
+from math import log
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +26,8 @@ from deploycost.projecting.projection import Projector
 from deploycost.projecting.queue import spread_of
 from deploycost.projecting.variant_work import Request
 from deploycost.records import LoadRecord
-from deploycost.stats import isotonic
 
+Floats = NDArray[np.float64]
 # Texts of one task differ in length by about this much, as the deviation of a logarithm, and their times with them.
 USUAL_SPREAD = 0.35
 # What an objective is where no load test says.
@@ -119,116 +118,140 @@ def known_device(name: str | None) -> Device | None:
         return None
 
 
-@lru_cache(maxsize=100_000)
 def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
     """The times of a request's batches on one chip, on as many of a CPU's cores as were used where it was measured.
 
     None where the request's runtime or precision is of no known class.
     """
-    told = _estimates(request, seen, device.kind)
-    chip = told.chips.get(device.name)
-    if chip is None:
+    told = times_by_chip(request, seen, device.kind)
+    number = told.chips.numbers.get(device.name) if told else None
+    if told is None or number is None:
         return None
-    logs = [told.means[place] for place in chip.places]
-    if any(later < before for before, later in pairwise(logs)):
-        # More texts never take less time, whatever was measured of one and of many.
-        samples = [(float(size), mean, 1.0) for size, mean in zip(chip.sizes, logs, strict=True)]
-        logs = [value for _, value in isotonic(samples)]
-    reach = exp(chip.width * max(told.deviations[place] for place in chip.places))
-    seconds = {size: exp(value) for size, value in zip(chip.sizes, logs, strict=True)}
-    return Times(seconds, reach, chip.first, chip.novelty, told.stand_ins)
+    chips, seconds = told.chips, dict(zip(told.chips.sizes, told.seconds[:, number].tolist(), strict=True))
+    return Times(seconds, float(chips.reach[number]), chips.first[number], chips.novelty[number], chips.stand_ins)
 
 
-class _Estimates(NamedTuple):
-    """Means and deviations of log seconds, the chips that they are of, and how many stand-ins told."""
+class Chips(NamedTuple):
+    """Every chip of a kind for a request: their places by name, and the `sizes` of its batches.
 
-    means: list[float]
-    deviations: list[float]
-    chips: dict[str, _Chip]
-    stand_ins: int = 0
+    `reach`, `first` and `novelty` of each and `stand_ins` are as of `Times`.
+    """
+
+    numbers: dict[str, int]
+    sizes: tuple[int, ...]
+    reach: Floats
+    first: list[Setting]
+    novelty: list[Novelty]
+    stand_ins: int
+
+
+class ChipTimes(NamedTuple):
+    """The times of a request's batches on every chip of a kind: seconds by size (rows) and chip (columns)."""
+
+    chips: Chips
+    seconds: Floats
 
 
 @lru_cache(maxsize=1024)
-def _estimates(request: Request, seen: Seen, kind: Kind) -> _Estimates:
-    """What a request takes on every chip of a kind."""
+def times_by_chip(request: Request, seen: Seen, kind: Kind) -> ChipTimes | None:
+    """What a request takes on every chip of a kind, given what was seen; None where it has no known class there."""
     elsewhere = _setting_seen(request, seen)
-    everywhere = _everywhere(request, kind, seen.cores, elsewhere)
-    if everywhere is None:
-        return _Estimates([], [], {})
-    like, means, covariance, chips = everywhere
-    variances = np.diag(covariance)
-    # The request where it was seen is the last of all.
-    places = [len(like)] if elsewhere is not None else _stand_ins(seen, like)
-    if places:
-        means, variances = corrected(means, covariance, places, log(_model_s(seen)))
-    deviations = np.sqrt(np.maximum(variances, 1e-6))
-    return _Estimates(means.tolist(), deviations.tolist(), chips, len(places) if elsewhere is None else 0)
+    # Of a chip in no table only this is known of what it computes.
+    unknown = seen.architecture if kind == "cpu" and seen.alone_ms is not None else None
+    there = _everywhere(request, kind, seen.cores, elsewhere, unknown)
+    if there is None:
+        return None
+    logs = there.logs
+    if there.correction is not None:
+        logs = logs + there.correction.share * (log(_model_s(seen)) - there.correction.expected)
+    # More texts never take less time, whatever was measured of one and of many.
+    return ChipTimes(there.chips, np.exp(rising(logs.reshape(-1, len(there.chips.sizes)))).T)
 
 
-def corrected(
-    means: NDArray[np.float64], covariance: NDArray[np.float64], places: Sequence[int], measured: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means and variances once a value was measured at one of the places, each as likely to be the one: the best linear
-    estimate."""
+def rising(rows: Floats) -> Floats:
+    """The nearest rows, by least squares, that never fall from place to place.
+
+    At each place it is the greatest, over where a pool of places may begin, of the least mean of those that reach at
+    least so far (Barlow et al., 1972).
+    """
+    fitted, count = np.full_like(rows, -np.inf), rows.shape[1]
+    for begin in range(count):
+        means = np.cumsum(rows[:, begin:], axis=1) / np.arange(1, count - begin + 1)
+        least = np.minimum.accumulate(means[:, ::-1], axis=1)[:, ::-1]
+        fitted[:, begin:] = np.maximum(fitted[:, begin:], least)
+    return fitted
+
+
+class Correction(NamedTuple):
+    """What a value measured at a place changes elsewhere: its `share` of the difference to what was `expected` of it.
+
+    `variances` are those that are left.
+    """
+
+    share: Floats
+    expected: float
+    variances: Floats
+
+
+def correction(means: Floats, covariance: Floats, places: Sequence[int]) -> Correction:
+    """The best linear estimate once a value is measured at one of the places, each as likely to be the one."""
     common = covariance[:, places].mean(axis=1)
     expected = means[places]
     # Of the value measured: what it varies at each place, and what the places differ by.
     share = common / (np.diag(covariance)[places].mean() + expected.var())
-    return means + share * (measured - expected.mean()), np.diag(covariance) - share * common
-
-
-def _stand_ins(seen: Seen, like: Sequence[Setting]) -> list[int]:
-    """The places of those CPUs that an unknown one may be: all of its instruction set."""
-    if seen.alone_ms is None or seen.architecture is None or like[0].place.device.kind != "cpu":
-        return []
-    return [number for number, each in enumerate(like) if each.place.device.architecture == seen.architecture]
-
-
-class _Chip(NamedTuple):
-    """A request on one chip: the smallest batch, what is new about it and how wide its interval is in deviations, and
-    the sizes of all batches with their places among all settings."""
-
-    first: Setting
-    novelty: Novelty
-    width: float
-    sizes: list[int]
-    places: list[int]
+    return Correction(share, float(expected.mean()), np.diag(covariance) - share * common)
 
 
 class _Everywhere(NamedTuple):
-    """A request on every chip of a kind: settings, means and covariance of log times, and the chips by name."""
+    """A request on every chip of a kind: what is expected of the logarithms of its times, those of a chip side by side,
+    and what a measurement changes of that."""
 
-    like: list[Setting]
-    means: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    chips: dict[str, _Chip]
+    chips: Chips
+    logs: Floats
+    correction: Correction | None
 
 
 @lru_cache(maxsize=1024)
-def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | None) -> _Everywhere | None:
-    """A request on every known chip of a kind at once, since most quotes ask for many; where it was seen comes last."""
+def _everywhere(
+    request: Request, kind: Kind, cores: int, elsewhere: Setting | None, unknown: str | None
+) -> _Everywhere | None:
+    """A request on every known chip of a kind at once, since most quotes ask for many.
+
+    It was measured `elsewhere`, on a chip of which only the instruction set is known, or not at all.
+    """
+    devices_of_kind = [device for device in _known_devices().values() if device.kind == kind]
+    sizes = (1,) if kind == "cpu" else CARD_BATCHES
     like: list[Setting] = []
-    chips: dict[str, _Chip] = {}
-    for device in _known_devices().values():
-        if device.kind != kind:
-            continue
+    for device in devices_of_kind:
         place = Place(device, 1, float(min(cores, device.cores))) if kind == "cpu" else Place(device)
-        batches = (1,) if kind == "cpu" else CARD_BATCHES
-        found = [setting for batch in batches if (setting := request.on(place, batch))]
-        if found:
-            novelty = _projector().novelty(found[0])
-            places = list(range(len(like), len(like) + len(found)))
-            sizes = [setting.batch for setting in found]
-            chips[device.name] = _Chip(found[0], novelty, _projector().width(found[0], novelty), sizes, places)
-            like += found
+        like += [setting for size in sizes if (setting := request.on(place, size))]
     if not like:
         return None
+    stand_ins = [place for place, each in enumerate(like) if each.place.device.architecture == unknown]
+    count = len(like)
+    means, covariance = _together([*like, elsewhere] if elsewhere else like)
+    # The request where it was seen is the last of all.
+    places = [count] if elsewhere else stand_ins
+    corrected = correction(means, covariance, places) if places else None
+    variances = corrected.variances if corrected else np.diag(covariance)
+    deviations = np.sqrt(np.maximum(variances[:count], 1e-6)).reshape(-1, len(sizes))
+    first, projector = like[:: len(sizes)], _projector()
+    novelty: list[Novelty] = [projector.novelty(setting) for setting in first]
+    widths = np.array([projector.width(setting, new) for setting, new in zip(first, novelty, strict=True)])
+    numbers = {device.name: number for number, device in enumerate(devices_of_kind)}
+    return _Everywhere(
+        Chips(numbers, sizes, np.exp(widths * deviations.max(axis=1)), first, novelty, len(stand_ins)),
+        means[:count],
+        corrected and corrected._replace(share=corrected.share[:count]),
+    )
+
+
+def _together(settings: Sequence[Setting]) -> tuple[Floats, Floats]:
     from threadpoolctl import threadpool_limits
 
     # The matrices are small: threads would wait for one another longer than they compute.
     with threadpool_limits(1, user_api="blas"):
-        mean, covariance = _projector().together([*like, elsewhere] if elsewhere else like)
-    return _Everywhere(like, mean, covariance, chips)
+        return _projector().together(settings)
 
 
 def _known_devices() -> dict[str, Device]:

@@ -38,6 +38,8 @@ _USUAL_WATTS = 200.0
 _LEVEL_DEVIATION = 0.2
 # The most of its peak that anything keeps up.
 _LEAST_OVER_IDEAL = 1.05
+# Rows of a triangular system that a general solver takes.
+_SOLVED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -147,23 +149,27 @@ class Utilisation:
     def predict(self, settings: Sequence[Setting]) -> tuple[Array, Array]:
         """Means and standard deviations of log seconds per batch, as a new measurement would come out."""
         points = _points(settings)
-        mean, explained, across = self._explained(points)
-        variance = self._own_variance() - np.sum(explained * across, axis=1)
+        mean, explained = self._explained(points)
+        variance = self._own_variance() - np.sum(explained**2, axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-6))
 
     def predict_together(self, settings: Sequence[Setting]) -> tuple[Array, Array]:
         """Means, and the covariance of what new measurements of all settings would come out at."""
         points = _points(settings)
-        mean, explained, across = self._explained(points)
+        mean, explained = self._explained(points)
         noise = np.eye(len(mean)) * self._parameters.deviations["noise"] ** 2
-        return mean, self._covariance(points, points) + noise - explained @ across.T
+        return mean, self._covariance(points, points) + noise - explained.T @ explained
 
-    def _explained(self, points: _Points) -> tuple[Array, Array, Array]:
-        across = self._covariance(points, self._points)
-        explained = across @ self._inverse
-        mean = self._mean(points) + explained @ (self.log_seconds - self._mean(self._points))
+    def _explained(self, points: _Points) -> tuple[Array, Array]:
+        """Means, and the root of what the evidence explains of the covariance: its rows times their transpose.
+
+        By the factor L of the evidence's covariance K (Rasmussen and Williams, algorithm 2.1): that and one triangular
+        system take a third of the time of an inverse.
+        """
+        explained = _solved(self._factor, self._covariance(self._points, points))
+        mean = self._mean(points) + self._weighted @ explained
         # Nothing is faster than the speed of light, however far from all evidence.
-        return np.maximum(mean, np.log(points.ideal_s * _LEAST_OVER_IDEAL)), explained, across
+        return np.maximum(mean, np.log(points.ideal_s * _LEAST_OVER_IDEAL)), explained
 
     def left_out(self, groups: Sequence[Sequence[int]]) -> tuple[Array, Array]:
         """Residuals and deviations of every point when its whole group is left out; `groups` part all points.
@@ -171,7 +177,7 @@ class Utilisation:
         From the inverse alone: with K^-1 in blocks, the residuals of block g are (K^-1_gg)^-1 (K^-1 r)_g, and their
         covariance is (K^-1_gg)^-1.
         """
-        inverse = self._inverse
+        inverse = np.linalg.inv(self._measured)
         weighted = inverse @ (self.log_seconds - self._mean(self._points))
         residuals, deviations = np.empty(len(weighted)), np.empty(len(weighted))
         for group in groups:
@@ -182,9 +188,19 @@ class Utilisation:
         return residuals, deviations
 
     @cached_property
-    def _inverse(self) -> Array:
+    def _factor(self) -> Array:
+        return np.asarray(np.linalg.cholesky(self._measured), dtype=float)
+
+    @cached_property
+    def _weighted(self) -> Array:
+        """What was measured beyond the mean, as `_explained` weighs it."""
+        return _solved(self._factor, self.log_seconds - self._mean(self._points))
+
+    @property
+    def _measured(self) -> Array:
+        """The covariance of what was measured."""
         noise = np.eye(len(self.log_seconds)) * self._parameters.deviations["noise"] ** 2
-        return np.asarray(np.linalg.inv(self._covariance(self._points, self._points) + noise), dtype=float)
+        return self._covariance(self._points, self._points) + noise
 
     def _own_variance(self) -> float:
         """Of a setting with itself: every component, a level for all, and the noise of one measurement."""
@@ -237,6 +253,15 @@ class Utilisation:
             + same["source"] * variance["source_work"]
         )
         return flat, with_work, same["device"] * variance["device_size"]
+
+
+def _solved(lower: Array, right: Array) -> Array:
+    """The solution of a lower triangular system, half by half: most of it is products of matrices."""
+    if len(lower) <= _SOLVED_AT_ONCE:
+        return np.asarray(np.linalg.solve(lower, right), dtype=float)
+    half = len(lower) // 2
+    first = _solved(lower[:half, :half], right[:half])
+    return np.concatenate([first, _solved(lower[half:, half:], right[half:] - lower[half:, :half] @ first)])
 
 
 def _likeness(one: Array, other: Array, lengths: Sequence[float]) -> Array:
