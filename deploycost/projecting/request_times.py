@@ -160,7 +160,7 @@ def _estimates(request: Request, seen: Seen, kind: Kind) -> _Estimates:
     # The request where it was seen is the last of all.
     places = [len(like)] if elsewhere is not None else _stand_ins(seen, like)
     if places:
-        means, variances = corrected(means, covariance, places, log(_model_s(seen)))
+        means, variances = corrected(means, covariance, places, log(model_s(seen)))
     deviations = np.sqrt(np.maximum(variances, 1e-6))
     return _Estimates(means.tolist(), deviations.tolist(), chips, len(places) if elsewhere is None else 0)
 
@@ -244,8 +244,8 @@ def _setting_seen(request: Request, seen: Seen) -> Setting | None:
     return request.on(Place(seen.device, 1, float(min(seen.cores, seen.device.cores))))
 
 
-def _model_s(seen: Seen) -> float:
-    """The time in the model of what was seen at the endpoint."""
+def model_s(seen: Seen) -> float:
+    """Seconds in the model of a lone request that was seen at the endpoint."""
     alone_s = (seen.alone_ms or 0.0) / 1000
     return max(alone_s - ENDPOINT_S, alone_s / 2)
 
