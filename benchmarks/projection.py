@@ -312,21 +312,11 @@ def checks_here(fitted: Fitted) -> list[Check]:
     return checks
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures if told, prints, writes the page if told."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", action="store_true", help="time reference encoders on this machine first")
-    parser.add_argument("--hardware", default="EPYC Turin", help="what this machine's CPU is, as the facts call it")
-    parser.add_argument(
-        "--threads", type=int, nargs="*", help="numbers of threads to time; default: one, and all cores"
-    )
-    parser.add_argument("--page", type=Path, help="write the page here")
-    options = parser.parse_args(arguments)
-    if options.measure:
-        measure(MEASURED_FILE, options.hardware, options.threads or sorted({1, len(usable_cores())}))
+def found() -> dict[str, Any]:
+    """All that the tables and the page tell."""
     fitted, observations = read_fitted(), shipped_observations()
     every = rows_by_kind(row for way in WAYS for row in left_out(fitted, observations, way))
-    document = {
+    return {
         "observations": len(observations),
         "settings": len(evidence_of(observations).settings),
         "groups": {way: len(groups) for way, groups in groups_of(evidence_of(observations).settings).items()},
@@ -358,6 +348,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ],
         "here": [{**check._asdict(), "errors": check.errors._asdict()} for check in checks_here(fitted)],
     }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures if told, prints, writes the page if told."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", action="store_true", help="time reference encoders on this machine first")
+    parser.add_argument("--hardware", default="EPYC Turin", help="what this machine's CPU is, as the facts call it")
+    parser.add_argument(
+        "--threads", type=int, nargs="*", help="numbers of threads to time; default: one, and all cores"
+    )
+    parser.add_argument("--page", type=Path, help="write the page here")
+    options = parser.parse_args(arguments)
+    if options.measure:
+        measure(MEASURED_FILE, options.hardware, options.threads or sorted({1, len(usable_cores())}))
+    document = found()
     _show(document)
     if options.page:
         options.page.write_text(page(document), encoding="utf-8")
