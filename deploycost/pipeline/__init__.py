@@ -18,6 +18,7 @@ from deploycost.pipeline.load import (
     load_test,
     measure_service,
     sample_texts,
+    soak_failure,
     soak_service,
     soak_test,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "profile_is_done",
     "run_worker",
     "sample_texts",
+    "soak_failure",
     "soak_service",
     "soak_test",
     "tuning_fingerprint",

@@ -26,6 +26,8 @@ METRICS: tuple[Metric, ...] = (
 _LATENCY_UNITS_MS = {"ms": 1.0, "s": 1000.0, "us": 1e-3, "sec": 1000.0}
 _THROUGHPUT_UNITS = ("seq/s", "fps", "inf/s", "seqs/s", "samples/s", "sentences/s", "req/s", "requests/s", "rps", "")
 NEEDED_COLUMNS = ("model", "hardware", "precision", "runtime", "batch_size", "seq_len", "metric")
+# Who measures what a user of this product asks: one hand, since it is their own.
+OWN_SOURCE = "own"
 # What a batch of the runtime's own choosing is taken for.
 _AUTOMATIC_BATCH = 16
 # Rows of one identity that differ by more than this were transcribed wrongly, and nothing says which.

@@ -163,7 +163,7 @@ def times_by_chip(request: Request, seen: Seen, kind: Kind) -> ChipTimes | None:
         return None
     logs = there.logs
     if there.correction is not None:
-        logs = logs + there.correction.share * (log(_model_s(seen)) - there.correction.expected)
+        logs = logs + there.correction.share * (log(model_s(seen)) - there.correction.expected)
     # More texts never take less time, whatever was measured of one and of many.
     return ChipTimes(there.chips, np.exp(rising(logs.reshape(-1, len(there.chips.sizes)))).T)
 
@@ -267,8 +267,8 @@ def _setting_seen(request: Request, seen: Seen) -> Setting | None:
     return request.on(Place(seen.device, 1, float(min(seen.cores, seen.device.cores))))
 
 
-def _model_s(seen: Seen) -> float:
-    """The time in the model of what was seen at the endpoint."""
+def model_s(seen: Seen) -> float:
+    """Seconds in the model of a lone request that was seen at the endpoint."""
     alone_s = (seen.alone_ms or 0.0) / 1000
     return max(alone_s - ENDPOINT_S, alone_s / 2)
 

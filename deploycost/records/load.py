@@ -227,6 +227,25 @@ class LoadFailure(Record):
     finished_at: str
 
 
+class SoakFailure(Record):
+    """A rate that could not be held to its end, because the endpoint or the client failed, or somebody stopped it, and
+    what was seen until then: `soak-failure.json` beside an earlier `soak.json`, which is as it was.
+
+    `point` is None where the probe left nothing.
+    """
+
+    format_version: int = FORMAT_VERSION
+    variant: str
+    slo: Slo
+    rate_rps: float
+    rate_reason: str
+    duration_s: float
+    reason: str
+    point: CurvePoint | None
+    environment: MachineFacts
+    finished_at: str
+
+
 class SoakRecord(Record):
     """One artifact under a rate for a while: `soak.json` beside its `load.json`.
 
