@@ -44,18 +44,24 @@ class Carried(NamedTuple):
         )
 
     def put(
-        self, variant: int, machine: int, rps: float | None, load: LoadRecord | None, server_copies: int | None
+        self,
+        variant: int,
+        machine: int,
+        rps: float | None,
+        p95_ms: float | None,
+        load: LoadRecord | None,
+        server_copies: int | None,
     ) -> None:
         """Notes a capacity and the measurement that it rests on."""
         place = variant, machine
-        self.rps[place] = _nan(rps)
+        self.rps[place], self.p95_ms[place] = _nan(rps), _nan(p95_ms)
         self.load_of[place] = self._place_of(load) if load else NO_LOAD
         self.server_copies[place] = server_copies or 0
 
     def put_capacity(self, variant: int, machine: int, capacity: Capacity) -> None:
         """Notes what ranks a capacity that is known in full."""
-        self.put(variant, machine, capacity.capacity_rps.value, capacity.load, capacity.server_copies)
-        self.p95_ms[variant, machine] = _nan(capacity.p95_ms.value if capacity.p95_ms else None)
+        p95_ms = capacity.p95_ms.value if capacity.p95_ms else None
+        self.put(variant, machine, capacity.capacity_rps.value, p95_ms, capacity.load, capacity.server_copies)
         self.is_own[variant, machine] = capacity.own_load is not None
 
     def put_columns(self, machines: Sequence[int], other: Carried) -> None:

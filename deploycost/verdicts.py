@@ -67,7 +67,7 @@ class Capacity(Record):
     """What one variant carries on one machine for hire, and how that is known.
 
     `load` is the measurement it rests on and `server_copies` how many of the measured servers share the machine; both
-    are None where nothing is known. `p95_ms` is the latency to expect at the planned load where no measurement tells.
+    are None where nothing is known. `p95_ms` is the latency to expect at the planned load, where it was not measured.
     """
 
     capacity_rps: Figure

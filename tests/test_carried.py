@@ -24,7 +24,7 @@ def test_a_load_test_is_kept_once(make_load: Callable[..., LoadRecord]) -> None:
     one, like_it = make_load(), make_load()
     carried = Carried.unknown(1, 3)
     for column, load in enumerate((one, like_it, one)):
-        carried.put(0, column, 1.0, load, 1)
+        carried.put(0, column, 1.0, None, load, 1)
     assert carried.load_of.tolist() == [[0, 1, 0]]
     assert carried.loads[0] is one
 
@@ -32,8 +32,8 @@ def test_a_load_test_is_kept_once(make_load: Callable[..., LoadRecord]) -> None:
 def test_some_of_the_columns_are_filled_at_once(make_load: Callable[..., LoadRecord]) -> None:
     loads = [make_load()]
     some = Carried.unknown(1, 2, loads)
-    some.put(0, 0, 5.0, loads[0], 1)
-    some.put(0, 1, 6.0, None, None)
+    some.put(0, 0, 5.0, None, loads[0], 1)
+    some.put(0, 1, 6.0, None, None, None)
     carried = Carried.unknown(1, 3, loads)
     carried.put_columns([2, 0], some)
     np.testing.assert_equal(carried.rps, [[6, np.nan, 5]])

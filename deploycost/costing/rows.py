@@ -214,13 +214,13 @@ def memory_fit(capacity: Capacity, offer: Offer) -> tuple[bool | None, str]:
 
 
 def planned_p95_ms(load: LoadRecord | None, policy: Policy) -> float | None:
-    """The latency where it was measured, at the planned load there: a machine scaled by cores is not faster."""
+    """The latency where it was measured, at the planned load there."""
     return load.p95_at(policy.utilisation_ratio * (load.capacity_rps.value or 0.0)) if load else None
 
 
 def planned_p95(capacity: Capacity, policy: Policy) -> Figure:
-    """The latency at the planned load: as measured where the capacity rests on a load test, else as projected."""
-    if capacity.load is None and capacity.p95_ms is not None:
+    """The latency at the planned load: as it is projected to the machine, else as it was measured on it."""
+    if capacity.p95_ms is not None:
         return capacity.p95_ms
     return Figure(value=planned_p95_ms(capacity.load, policy), basis=capacity.capacity_rps.basis)
 

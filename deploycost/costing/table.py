@@ -142,7 +142,7 @@ class Table:
     @cached_property
     def _p95_ms(self) -> Floats:
         of_loads = self._of_loads(lambda load: planned_p95_ms(load, self.policy))
-        return np.where(self._carried.load_of == NO_LOAD, self._carried.p95_ms, of_loads)
+        return np.where(np.isnan(self._carried.p95_ms), of_loads, self._carried.p95_ms)
 
     @property
     def _needed_bytes(self) -> Floats:

@@ -17,9 +17,10 @@ import numpy as np
 from deploycost.carried import Carried
 from deploycost.projecting.endpoints import RATE_KEPT_BY_COPIES, THREAD_IN_CORES, WHOLE, Band
 from deploycost.projecting.machines import AS_USUAL, Planned, machine_of, projected_capacity, projected_rates
+from deploycost.projecting.queue import Numbers
 from deploycost.projecting.request_times import architecture_of, known_device
 from deploycost.projecting.variant_work import Request, request_of
-from deploycost.records import Figure, LoadRecord, Service, Subject
+from deploycost.records import Basis, Figure, LoadRecord, Service, Subject
 from deploycost.verdicts import Capacity
 from pricing.book import Offer
 
@@ -39,13 +40,15 @@ def capacity_on(variant: Subject, offer: Offer, planned: Planned = AS_USUAL) -> 
     """What the variant carries on the machine, in requests per second, with its basis and a sentence that says why.
 
     Measured where a load test was made on this instance type; projected where its chip and the model's shape are known;
-    assumed, by cores, on other CPUs of the measured architecture; unknown on the rest. Where no load test tells of
-    latencies, p95 is projected at the share of the capacity that is planned.
+    assumed, by cores, on other CPUs of the measured architecture; unknown on the rest. A server that was measured on
+    a part of its machine's cores is taken to stand there as often as it has room. The p95 is that at the share of the
+    capacity that is planned.
     """
     here = [load for load in variant.loads if _is_on(load, offer)]
     if here:
         # The last made, should there be several; times are ISO 8601 and sort as text.
-        return _measured(max(here, key=lambda load: load.finished_at), offer)
+        last = max(here, key=lambda load: load.finished_at)
+        return _measured(last, offer) if offer.accelerator_name or _copies(last, offer) == 1 else _filled(last, offer)
     # Of a service of the user's own it is not known what it computes.
     if not isinstance(variant, Service):
         projected = projected_capacity(variant, offer, _in_order(variant), planned)
@@ -54,7 +57,7 @@ def capacity_on(variant: Subject, offer: Offer, planned: Planned = AS_USUAL) -> 
     reason = _why_unknown(variant, offer)
     if reason:
         return Capacity(capacity_rps=Figure(value=None, basis="assumed"), reason=f"unknown: {reason}")
-    return _scaled(_nearest(variant.loads, offer), offer)
+    return _scaled(_nearest(variant.loads, offer), offer, planned)
 
 
 def carried_on(variants: Sequence[Subject], offers: Sequence[Offer], planned: Planned = AS_USUAL) -> Carried:
@@ -71,11 +74,12 @@ def carried_on(variants: Sequence[Subject], offers: Sequence[Offer], planned: Pl
         named = [load for load in own if load.environment.instance_type]
         for column, offer in enumerate(offers):
             if named and any(_is_on(load, offer) for load in named):
-                carried.put_capacity(row, column, capacity_on(variant, offer))
+                carried.put_capacity(row, column, capacity_on(variant, offer, planned))
             elif not is_projected[row, column] and not _why_unknown(variant, offer):
                 load = _nearest(variant.loads, offer)
-                scale = _scale(load, offer)
-                carried.put(row, column, _times(load.capacity_rps.value, scale.value), load, scale.copies)
+                scale, p95_ms = _scale(load, offer), _planned_p95_ms(load, planned)
+                rps = _times(load.capacity_rps.value, scale.all.value)
+                carried.put(row, column, rps, _times(p95_ms, 1 / scale.one.value), load, scale.copies)
     return carried
 
 
@@ -129,28 +133,78 @@ def _measured(load: LoadRecord, offer: Offer) -> Capacity:
     return Capacity(capacity_rps=load.capacity_rps, reason=reason, load=load, server_copies=1)
 
 
+def _filled(load: LoadRecord, offer: Offer) -> Capacity:
+    """A machine on which one server was measured, with as many of them as it has cores for: no less than the one."""
+    copies, thread = _copies(load, offer), _thread(offer)
+    times = (
+        copies * a * b * float(offer.sustained_cpu_ratio) for a, b in zip(thread, RATE_KEPT_BY_COPIES, strict=True)
+    )
+    kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[offer.vcpu_is]
+    reason = (
+        f"projected from the server measured on {load.server_cores} of the {float(offer.vcpus):g} vCPUs of "
+        f"{offer.instance_type}: {copies} of them keep {RATE_KEPT_BY_COPIES} of their rates, a vCPU is {kind} and "
+        f"counts {thread if thread is not WHOLE else 1} of a core"
+    )
+    rate_rps = _multiplied(load.capacity_rps, Band(*(max(1.0, each) for each in times)), "projected")
+    return Capacity(capacity_rps=rate_rps, reason=reason, load=load, server_copies=copies)
+
+
+def _copies(load: LoadRecord, offer: Offer) -> int:
+    return max(1, int(float(offer.vcpus) // load.server_cores))
+
+
 class _Scale(NamedTuple):
     """By how much a machine carries more than what was measured, with the bands and copies behind it."""
 
-    low: float
-    value: float
-    high: float
+    machines: float
     thread: Band
     speed: Band
     kept: Band
     copies: int
 
+    @property
+    def one(self) -> Band:
+        """How fast each server is, over the one that was measured."""
+        return Band(*(a * b * c for a, b, c in zip(self.thread, self.speed, self.kept, strict=True)))
+
+    @property
+    def all(self) -> Band:
+        """How much all of them carry, over the one."""
+        return Band(*(self.machines * each for each in self.one))
+
 
 def _scale(load: LoadRecord, offer: Offer) -> _Scale:
-    vcpus, cores = float(offer.vcpus), load.server_cores
-    copies = max(1, int(vcpus // cores))
+    vcpus, cores, copies = float(offer.vcpus), load.server_cores, _copies(load, offer)
     used_vcpus = min(vcpus, float(copies * cores))
-    thread = WHOLE if offer.vcpu_is == "core" else THREAD_IN_CORES
-    speed = _speed(load, offer)
     kept = RATE_KEPT_BY_COPIES if copies > 1 else WHOLE
     machines = used_vcpus / cores * float(offer.sustained_cpu_ratio)
-    low, value, high = (float(machines * a * b * c) for a, b, c in zip(thread, speed, kept, strict=True))
-    return _Scale(low, value, high, thread, speed, kept, copies)
+    return _Scale(machines, _thread(offer), _speed(load, offer), kept, copies)
+
+
+def _thread(offer: Offer) -> Band:
+    return WHOLE if offer.vcpu_is == "core" else THREAD_IN_CORES
+
+
+def _slowed_ms(load: LoadRecord, scale: _Scale, planned: Planned) -> Figure:
+    """The p95 at the planned share of the capacity: a queue is as many times as long as everything in it takes."""
+    slowest, usual, fastest = (1 / each for each in scale.one)
+    return _multiplied(Figure(value=_planned_p95_ms(load, planned)), Band(fastest, usual, slowest), "assumed")
+
+
+def _planned_p95_ms(load: LoadRecord, planned: Planned) -> float | None:
+    return load.p95_at(planned.utilisation_ratio * (load.capacity_rps.value or 0.0))
+
+
+def _multiplied(measured: Figure, band: Band, basis: Basis) -> Figure:
+    """A figure with its interval, if it has one, as many times over."""
+    low = measured.low if measured.low is not None else measured.value
+    high = measured.high if measured.high is not None else measured.value
+    value, low, high = map(_times, (measured.value, low, high), (band.value, band.low, band.high))
+    return Figure(value=value, low=low, high=high, basis=basis)
+
+
+def _times(measured: float | None, factor: Numbers) -> float | None:
+    return None if measured is None else measured * float(factor)
 
 
 def _speed(load: LoadRecord, offer: Offer) -> Band:
@@ -160,20 +214,15 @@ def _speed(load: LoadRecord, offer: Offer) -> Band:
     return SPEED_PER_CORE if known_device(load.environment.cpu_model) else SPEED_OF_UNKNOWN
 
 
-def _scaled(load: LoadRecord, offer: Offer) -> Capacity:
-    scale, measured = _scale(load, offer), load.capacity_rps
-    capacity = Figure(
-        value=_times(measured.value, scale.value),
-        low=_times(measured.low if measured.low is not None else measured.value, scale.low),
-        high=_times(measured.high if measured.high is not None else measured.value, scale.high),
-        basis="assumed",
+def _scaled(load: LoadRecord, offer: Offer, planned: Planned) -> Capacity:
+    scale = _scale(load, offer)
+    return Capacity(
+        capacity_rps=_multiplied(load.capacity_rps, scale.all, "assumed"),
+        reason=_reason(load, offer, scale),
+        load=load,
+        server_copies=scale.copies,
+        p95_ms=_slowed_ms(load, scale, planned),
     )
-    reason = _reason(load, offer, scale)
-    return Capacity(capacity_rps=capacity, reason=reason, load=load, server_copies=scale.copies)
-
-
-def _times(rate: float | None, factor: float) -> float | None:
-    return None if rate is None else rate * factor
 
 
 def _reason(load: LoadRecord, offer: Offer, scale: _Scale) -> str:

@@ -63,28 +63,38 @@ class Hosts(NamedTuple):
 class Tests(NamedTuple):
     """What load tests say of the endpoint, an array each.
 
-    `kept_ratio` is what was carried where it was measured, over what the queue allows for a lone request's time there.
+    `kept_ratio` is what was carried where it was measured, over what the queue allows for a lone request's time there,
+    and `late_ratio` the p95 at the planned load there, over what the queue says of it.
     """
 
     cores: Floats
     spread: Floats
     limit_s: Floats
     kept_ratio: Floats
+    late_ratio: Floats
 
     def at(self, places: Counts) -> Tests:
         """Some of the load tests."""
         return Tests(*(each[places] for each in self))
 
 
-def tests_of(seen: Sequence[Seen]) -> Tests:
-    """What load tests say, in their order."""
+def tests_of(seen: Sequence[Seen], utilisation_ratio: float) -> Tests:
+    """What load tests say, in their order, of machines that are used up to such a share of their capacity."""
     spread, limit_s = (np.array(each) for each in ([one.spread for one in seen], [one.slo_ms / 1000 for one in seen]))
     # None becomes NaN, which is above nothing.
     carried_rps = np.array([one.capacity_rps for one in seen], dtype=np.float64)
     mean_s = np.array([one.alone_ms for one in seen], dtype=np.float64) / 1000 * np.exp(spread**2 / 2)
-    allowed_rps, kept_ratio = capacity_within(mean_s, spread, limit_s), np.ones(len(seen))
-    np.divide(carried_rps, allowed_rps, out=kept_ratio, where=(carried_rps > 0) & (allowed_rps > 0))
-    return Tests(np.array([float(one.cores) for one in seen]), spread, limit_s, kept_ratio)
+    allowed_rps = capacity_within(mean_s, spread, limit_s)
+    p95_s = np.array([one.planned_p95_ms for one in seen], dtype=np.float64) / 1000
+    expected_s = latency_at(utilisation_ratio * allowed_rps, mean_s, spread)
+    cores = np.array([float(one.cores) for one in seen])
+    return Tests(cores, spread, limit_s, _ratio(carried_rps, allowed_rps), _ratio(p95_s, expected_s))
+
+
+def _ratio(measured: Floats, reckoned: Floats) -> Floats:
+    """One over the other; 1 where one of them is not known."""
+    ratio = np.ones(len(measured))
+    return np.divide(measured, reckoned, out=ratio, where=(measured > 0) & (reckoned > 0) & np.isfinite(reckoned))
 
 
 class OnCpus(NamedTuple):
@@ -112,8 +122,9 @@ class OnCpus(NamedTuple):
         return capacity_within(self._service_s(slower), self.tests.spread, self.tests.limit_s) * self._over_alone
 
     def p95_ms(self, slower: Floats, rate_rps: Floats) -> Floats:
-        """The latency at a rate of the whole machine."""
-        return 1000 * latency_at(rate_rps / self._over_alone, self._service_s(slower), self.tests.spread)
+        """The latency at a rate of the whole machine: up to its capacity, which is that within the limit, no more."""
+        queue_s = latency_at(rate_rps / self._over_alone, self._service_s(slower), self.tests.spread)
+        return 1000 * np.minimum(self.tests.late_ratio * queue_s, np.maximum(queue_s, self.tests.limit_s))
 
     @property
     def _over_alone(self) -> Floats:

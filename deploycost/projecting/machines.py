@@ -91,8 +91,8 @@ def projected_capacity(
     """What the variant carries there by projection; None where the model's shape or the machine's chip is not known.
 
     None too where evidence is too thin for a CPU that a load test can be scaled to. `loads` are load tests of the
-    variant on other machines, the last made first: that on the same chip tells, else on a known one, else any. Where
-    none tells latencies they are projected too, at as much of the capacity as is planned.
+    variant on other machines, the last made first: that on the same chip tells, else on a known one, else any. The
+    p95 is projected too, at as much of the capacity as is planned.
     """
     request, machine = request_of(variant), machine_of(offer)
     if request is None or machine is None:
@@ -111,7 +111,7 @@ def projected_capacity(
         reason=told.reason,
         load=load,
         server_copies=told.server_copies if load else None,
-        p95_ms=None if load else told.p95_ms,
+        p95_ms=told.p95_ms,
     )
 
 
@@ -129,7 +129,7 @@ def projected_rates(
     carried = Carried.unknown(len(requests), len(machines), [load for own in loads for load in own])
     all_seen = [_all_seen(own, planned) for own in loads]
     pairs, hosts = _pairs(requests, all_seen, machines), _hosts(machines)
-    tests = tests_of([seen for own in all_seen for seen in own])
+    tests = tests_of([seen for own in all_seen for seen in own], planned.utilisation_ratio)
     # Of all that was seen, what a load test saw: those of `carried`, in their order.
     is_load = np.array([bool(own) for own, seen in zip(loads, all_seen, strict=True) for _ in seen], dtype=np.bool_)
     is_cpu = np.array([machine.is_cpu for machine in machines], dtype=np.bool_)
@@ -146,12 +146,10 @@ def projected_rates(
 
 def _put_cpus(carried: Carried, place: tuple[Counts, ...], question: OnCpus, load_of: Counts, planned: Planned) -> None:
     usual = usual_slowness(question.bands())
-    rate_rps, is_tested = question.rate(usual), load_of != NO_LOAD
-    carried.rps[place], carried.load_of[place] = rate_rps, load_of
-    carried.server_copies[place] = np.where(is_tested, question.copies, 0)
-    if not is_tested.all():
-        p95_ms = question.p95_ms(usual, planned.utilisation_ratio * rate_rps)
-        carried.p95_ms[place] = np.where(is_tested, np.nan, p95_ms)
+    carried.rps[place] = rate_rps = question.rate(usual)
+    carried.p95_ms[place] = question.p95_ms(usual, planned.utilisation_ratio * rate_rps)
+    carried.load_of[place] = load_of
+    carried.server_copies[place] = np.where(load_of != NO_LOAD, question.copies, 0)
 
 
 def _put_cards(carried: Carried, place: tuple[Counts, ...], question: OnCards, planned: Planned) -> None:
@@ -214,7 +212,8 @@ def machine_of(offer: Offer) -> Machine | None:
 
 def _all_seen(loads: Sequence[LoadRecord], planned: Planned) -> list[Seen]:
     """What each load test says; of none what is usual, within what is asked."""
-    return [seen_in(load) for load in loads] or [NOTHING_SEEN._replace(slo_ms=planned.slo_ms)]
+    ratio = planned.utilisation_ratio
+    return [seen_in(load, ratio) for load in loads] or [NOTHING_SEEN._replace(slo_ms=planned.slo_ms)]
 
 
 def _telling(all_seen: Sequence[Seen], device: Device) -> int:
@@ -245,7 +244,10 @@ def _told(request: Request, seen: Seen, machine: Machine, planned: Planned) -> T
     times = times_on(request, seen, machine.device)
     assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
     if machine.is_cpu:
-        question, limit_ms = OnCpus(times.seconds[1], tests_of([seen]), _hosts([machine])), seen.slo_ms
+        question, limit_ms = (
+            OnCpus(times.seconds[1], tests_of([seen], planned.utilisation_ratio), _hosts([machine])),
+            seen.slo_ms,
+        )
     else:
         question, limit_ms = OnCards(times.seconds, planned.slo_ms / 1000, _hosts([machine])), planned.slo_ms
     slower = slowness(question.bands(), times.reach)

@@ -42,6 +42,7 @@ class Seen(NamedTuple):
     """What a load test elsewhere says: where it was, how long a lone request took there, how service times spread.
 
     `device` is None where that machine is of no known kind; `architecture` is then the instruction set of its CPU.
+    `planned_p95_ms` is the latency there at the share of its capacity that is planned.
     """
 
     device: Device | None
@@ -51,6 +52,7 @@ class Seen(NamedTuple):
     capacity_rps: float | None
     slo_ms: float
     architecture: str | None = None
+    planned_p95_ms: float | None = None
 
 
 NOTHING_SEEN = Seen(None, 1, None, USUAL_SPREAD, None, USUAL_SLO_MS)
@@ -79,14 +81,13 @@ class Times:
         return f"{told}, corrected by a load test on a CPU in no table, which may be any of {self.stand_ins} known ones"
 
 
-def seen_in(load: LoadRecord | None) -> Seen:
-    """What a load test says; the usual where there is none."""
-    if load is None:
-        return NOTHING_SEEN
+def seen_in(load: LoadRecord, utilisation_ratio: float = 1.0) -> Seen:
+    """What a load test says, of machines that are to be used up to such a share of their capacity."""
     points = sorted((point for point in load.curve if point.p50_ms), key=lambda point: point.rate_rps)
     # At the lowest rate that was tried hardly any request waits.
     lone = points[0] if points else None
-    device = known_device(load.environment.gpu_model or load.environment.cpu_model)
+    chip, is_cpu = load.chip
+    device = known_device(chip)
     return Seen(
         device=device,
         cores=load.server_cores,
@@ -94,7 +95,8 @@ def seen_in(load: LoadRecord | None) -> Seen:
         spread=spread_of(lone.p50_ms, lone.p95_ms, USUAL_SPREAD) if lone else USUAL_SPREAD,
         capacity_rps=load.capacity_rps.value,
         slo_ms=load.slo.p95_ms,
-        architecture=architecture_of(load) if device is None and load.environment.gpu_model is None else None,
+        architecture=architecture_of(load) if device is None and is_cpu else None,
+        planned_p95_ms=load.p95_at(utilisation_ratio * (load.capacity_rps.value or 0.0)),
     )
 
 

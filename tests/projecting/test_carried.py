@@ -48,6 +48,7 @@ def subjects(make_variant: MakeVariant, make_load: MakeLoad) -> list[Subject]:
         nameless,
         odd,
         make_variant("lora-r8.onnx-fp32", load=measured_on(make_load(300.0), "EPYC Turin")),
+        make_variant(load=two_cores, elsewhere=(measured_on(make_load(70.0), "Xeon", "c7i.large", server_cores=2),)),
         make_variant(load=two_cores, elsewhere=(measured_on(make_load(70.0), "Xeon", "c7i.large"),)),
         make_variant(load=measured_on(make_load(), "EPYC Turin", slo=Slo(p95_ms=0.5))),
         make_variant(load=make_load(None, None, None)),
@@ -109,5 +110,6 @@ def test_any_machine(
     planned = Planned(utilisation, asked_ms)
     told = capacity_on(variant, offer, planned)
     assert_is_that_of(told, carried_on([variant], [offer], planned), 0, 0)
-    if told.p95_ms and told.capacity_rps.value:
-        assert (told.p95_ms.value or 0) <= asked_ms * (1 + 1e-9)
+    if told.p95_ms and told.capacity_rps.value and told.capacity_rps.basis == "projected":
+        limit_ms = asked_ms if told.load is None else slo_ms  # a CPU's capacity is that of its load test
+        assert (told.p95_ms.value or 0) <= limit_ms * (1 + 1e-3)

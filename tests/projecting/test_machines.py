@@ -173,14 +173,23 @@ def test_the_interval_of_a_latency_holds_it(
         assert low <= value <= high
 
 
-def test_a_cpu_has_the_latency_of_its_load_test_or_of_the_queue_where_there_is_none(
+def test_the_latency_of_a_cpu_follows_its_speed_and_what_the_load_test_measured(
     make_variant: MakeVariant, make_load: Callable[..., LoadRecord], make_offer: MakeOffer
 ) -> None:
-    offer = make_offer(cpu_model="EPYC Turin", vcpu_is="core", vcpus=Decimal(1))
-    assert capacity_on(make_variant(load=measured_on(make_load(), "EPYC Turin")), offer, Planned(0.7)).p95_ms is None
-    untested = capacity_on(make_variant(load=None), offer, Planned(0.7))
-    assert untested.p95_ms is not None
-    assert known(untested.p95_ms)[2] <= 100
+    def p95_ms(cpu_model: str, load: LoadRecord | None) -> float:
+        offer = make_offer(cpu_model=cpu_model, vcpu_is="core", vcpus=Decimal(1))
+        told = capacity_on(make_variant(load=load), offer, Planned(0.7)).p95_ms
+        assert told is not None
+        low, value, high = known(told)
+        assert low <= value <= high <= 100
+        assert told.basis == "projected"
+        return value
+
+    load = measured_on(make_load(), "EPYC Turin")
+    assert p95_ms("EPYC Turin", None) < 100
+    # On the same chip, one core for one core, as it was measured there.
+    assert p95_ms("EPYC Turin", load) == pytest.approx(load.p95_at(0.7 * 100.0), rel=0.1)
+    assert p95_ms("EPYC Milan 7R13", load) > 1.2 * p95_ms("EPYC Turin", load)
 
 
 def slow_on(load: LoadRecord, cpu_model: str, slower: float, **changes: Any) -> LoadRecord:
