@@ -63,7 +63,7 @@ def alternatives_for(question: QuoteSpec, request: ApiRequest) -> Alternatives:
             ],
             services=[rate for rate in rates if rate.billing == "request"],
             apis=[option for name in apis for option in _apis(name, request)],
-            warnings=warnings,
+            warnings=[*_namesakes(machines), *warnings],
         )
     except PriceError as error:
         hint = _service_hint(question.clouds) if str(error).startswith("unknown cloud") else ""
@@ -162,34 +162,52 @@ def _for_hire(names: Sequence[str], question: QuoteSpec) -> tuple[list[Machine],
 
 
 def _selected(book: PriceBook, cloud: str, region: str | None, options: Sequence[str]) -> list[Offer]:
-    """The offers of several regions or purchase options: an error only where none of them has any."""
+    """The offers of several regions or purchase options: an error where a name has a price in none of them."""
     regions = sorted({offer.region for offer in book.offers}) if region == EVERY else [region]
     if len(regions) == len(options) == 1:
         return select(book, cloud, region, options[0])
     found: dict[str, Offer] = {}
-    refused: PriceError | None = None
     for name in cloud.split(","):
+        own: dict[str, Offer] = {}
+        refused: list[PriceError] = []
         for place in regions:
             for option in options:
                 try:
-                    found |= {offer.key: offer for offer in select(book, name, place, option)}
+                    own |= {offer.key: offer for offer in select(book, name, place, option)}
                 except PriceError as error:
-                    refused = error
-    if not found and refused is not None:
-        raise refused
+                    refused.append(error)
+        if not own:
+            raise refused[0]
+        found |= own
     return list(found.values())
 
 
 def _services(name: str, region: str | None) -> list[ServerlessRate]:
-    """The rates of a service by its name (`cloud-run`) or with its provider (`aws-lambda`), in the region asked for."""
-    named = [rate for rate in load_serverless() if name.lower() in (rate.service, f"{rate.provider}-{rate.service}")]
-    if not named or region == EVERY:
+    """The rates of a service by its name (`cloud-run`) or with its provider (`aws-lambda`), in the region asked for.
+
+    The name of a cloud means the cloud: `lambda` rents GPUs.
+    """
+    wanted = name.lower()
+    named = [rate for rate in load_serverless() if wanted in (rate.service, f"{rate.provider}-{rate.service}")]
+    if not named or any(offer.cloud == wanted for offer in load_book().offers):
+        return []
+    if region == EVERY:
         return named
     here = [rate for rate in named if rate.region == (region or DEFAULT_REGIONS.get(rate.provider, rate.region))]
     if not here:
         places = ", ".join(sorted({rate.region for rate in named}))
         raise PriceError(f"no price is known for {name!r} in {region}; there is one in {places}: choose with --region")
     return here
+
+
+def _namesakes(clouds: Sequence[str]) -> list[str]:
+    """That a cloud was taken by its name where a service has the same one."""
+    services = {rate.service: f"{rate.provider}-{rate.service}" for rate in load_serverless()}
+    return [
+        f"{name} is the cloud of that name; the service is called {services[name.lower()]}"
+        for name in clouds
+        if name.lower() in services
+    ]
 
 
 def _service_hint(names: Sequence[str]) -> str:

@@ -50,6 +50,31 @@ def test_the_whole_book_in_all_regions_and_ways() -> None:
     assert len(named("all").machines) < len(everything)
 
 
+def test_the_name_of_a_cloud_is_not_that_of_a_service() -> None:
+    found = named("lambda")
+    assert {machine.offer.cloud for machine in found.machines} == {"lambda"}
+    assert len(found.machines) == 25
+    assert not found.services
+    assert found.warnings == ["lambda is the cloud of that name; the service is called aws-lambda"]
+    assert not named("lambda", region="all").services
+    service = named("aws-lambda")
+    assert ({rate.service for rate in service.services}, service.warnings) == ({"lambda"}, [])
+
+
+@pytest.mark.parametrize("wide", [{"region": "all"}, {"purchase_option": "all"}])
+def test_a_name_without_any_price_is_told_however_wide_the_question(wide: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="'aws-typoo'"):
+        named("aws-g4dn", "aws-typoo", **wide)
+    # Where only some places or ways of paying have a price, those are found.
+    options = {machine.bought for machine in named("aws-g4dn", "aws-c7i", **wide).machines}
+    assert "on-demand" in options
+
+
+def test_a_way_of_paying_that_no_region_has_is_told() -> None:
+    with pytest.raises(UserError, match="no spot price is known for 'aws-c7i'; known for it: on-demand"):
+        named("aws-g4dn", "aws-c7i", region="all", purchase_option="spot")
+
+
 def test_a_mix_joins_the_prices_of_one_machine() -> None:
     found = named(
         "aws-c6i", region="eu-central-1", traffic="spiky", mix={"base": "on-demand", "peak": "spot"}

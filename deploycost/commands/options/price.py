@@ -19,8 +19,8 @@ class PriceFlags:
     cloud: Annotated[
         str | None,
         Parameter(
-            help="Cloud (aws), family (aws-g4dn), instance type (aws-g4dn.xlarge), aws-lambda, cloud-run, api:MODEL, "
-            "owned, owned:NAME, owned:FILE.csv, a comma list, or all machines for hire."
+            help="Cloud (aws, lambda), family (aws-g4dn), instance type (aws-g4dn.xlarge), service (aws-lambda, "
+            "cloud-run), api:MODEL, owned, owned:NAME, owned:FILE.csv, a comma list, or all machines for hire."
         ),
     ] = flag_for("quote.clouds")
     region: Annotated[
