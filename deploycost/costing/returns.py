@@ -107,6 +107,7 @@ def return_against_api(
             f"assumed: {request.input_tokens:g} tokens in (ours and a prompt of {request.template_tokens:g}) and "
             f"{request.output_tokens:g} out per request, at list price: {usd(per_request * MILLION)} per million "
             "requests",
+            *_unmetered(candidate),
         ),
     )
     plain, bill = _fleet(candidate, sheet), bill_of(candidate, sheet, with_training=False)
@@ -134,7 +135,10 @@ def return_against_variant(
         name=f"{baseline.variant} on {baseline.cloud} {baseline.instance_type}",
         kind="variant",
         monthly_usd=_without_training(baseline),
-        notes=("the baseline is taken to be in service already; what it cost to make is not credited",),
+        notes=(
+            "the baseline is taken to be in service already; what it cost to make is not credited",
+            *_unmetered(candidate, baseline),
+        ),
     )
     return _return(candidate, against, one_off, crossing, terms)
 
@@ -187,6 +191,16 @@ def _without_training(quoted: Quote) -> Figure:
 def _unknown_break_even() -> BreakEven:
     return BreakEven(
         requests_per_month=None, stays_cheaper=None, cheaper_for_good_from=None, searched_to_requests_per_month=0
+    )
+
+
+def _unmetered(*quotes: Quote) -> tuple[str, ...]:
+    """Why a break-even is unknown: a quote does not hold the meter of a service, so its bill at other volumes."""
+    named = dict.fromkeys(f"{each.cloud} {each.instance_type}" for each in quotes if each.kind == "serverless")
+    return tuple(
+        f"break-even unknown: a quote holds the bill of {name} at one volume; 'deploycost quote --crossover' reads its "
+        "meter and searches"
+        for name in named
     )
 
 
