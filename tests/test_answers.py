@@ -8,14 +8,14 @@ import pytest
 from deploycost.answers import answer
 from deploycost.costing.quote import Alternatives, Question, Site, hired, quote
 from deploycost.experiment import QuoteSpec
-from deploycost.records import Figure, LoadRecord, MemoryUse, Variant
+from deploycost.records import Figure, LoadRecord, MemoryUse, Subject, Variant
 from deploycost.units import GIB
 from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
 from pricing.book import Offer
 
 
 def sheet_of(variants: list[Variant], *offers: Offer) -> QuoteSheet:
-    def capacity_on(variant: Variant, _: Offer) -> Capacity:
+    def capacity_on(variant: Subject, _: Offer) -> Capacity:
         capacity = variant.load.capacity_rps if variant.load else Figure(value=None)
         return Capacity(capacity_rps=capacity, reason="", load=variant.load, server_copies=1)
 

@@ -93,7 +93,7 @@ def add_prices(
     from pricing.own import add_file
 
     try:
-        added = add_file(file, prices_folder(), load_book())
+        added = add_file(file, prices_folder(), load_book(), date.today())
     except PriceError as error:
         raise UserError(str(error)) from None
     if json:
