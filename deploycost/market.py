@@ -115,10 +115,11 @@ def request_for(question: QuoteSpec, variants: Sequence[Subject]) -> ApiRequest:
     tunings = [each.tuning for each in variants if isinstance(each, Variant)]
     mean_tokens = tunings[0].mean_tokens if tunings else _sent_tokens(variants)
     template_tokens: float = PROMPT_TEMPLATE_TOKENS
+    beginning_tokens = 0.0
     if question.prompt_template is not None:
         labels = tunings[0].label_names if tunings else ()
-        template_tokens = _template_tokens(Path(question.prompt_template), labels)
-    return classification_request(mean_tokens, template_tokens, question.output_tokens)
+        template_tokens, beginning_tokens = _template_tokens(Path(question.prompt_template), labels)
+    return classification_request(mean_tokens, template_tokens, question.output_tokens, beginning_tokens)
 
 
 def _sent_tokens(variants: Sequence[Subject]) -> float:
@@ -238,12 +239,14 @@ def _owned(name: str) -> tuple[OwnedMachine, ...]:
     return load_owned(Path(wanted)) if wanted.lower().endswith(".csv") else (find_owned(wanted),)
 
 
-def _template_tokens(path: Path, labels: Sequence[str]) -> float:
+def _template_tokens(path: Path, labels: Sequence[str]) -> tuple[float, float]:
+    """What a prompt has around its text, and how much of that before it."""
     try:
         template = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read prompt template {path}: {getattr(error, 'strerror', None) or error}") from None
     if "{text}" not in template:
         raise UserError(f"prompt template {path} has no place for the text: write {{text}} where it goes")
-    around = template.replace("{text}", "").replace("{labels}", ", ".join(labels))
-    return float(-(-len(around) // _CHARACTERS_PER_TOKEN))
+    filled = template.replace("{labels}", ", ".join(labels))
+    around, before = filled.replace("{text}", ""), filled.partition("{text}")[0]
+    return float(-(-len(around) // _CHARACTERS_PER_TOKEN)), float(len(before) // _CHARACTERS_PER_TOKEN)

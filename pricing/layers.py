@@ -46,14 +46,14 @@ def laid_over(offers: Sequence[Offer], files: Sequence[Path]) -> tuple[Offer, ..
         PriceError: a file cannot be read, or all mistakes of the first one that has some.
     """
     machines = read_machines()
-    listed = {offer.identity: offer for offer in offers}
+    listed: dict[tuple[str, ...], Offer] = {offer.identity: offer for offer in offers}
     own: dict[tuple[str, ...], Offer] = {}
     discounts: list[Discount] = []
     for path in files:
         if path.name.endswith(DISCOUNTS_SUFFIX):
             discounts += read_discounts(path)
         else:
-            rows = {offer.identity: offer for offer in read_offers(path, machines)}
-            (own if path.parent.name == OWN else listed).update(rows)
+            layer = own if path.parent.name == OWN else listed
+            layer |= {offer.identity: offer for offer in read_offers(path, machines)}
     reduced = {identity: discounted(offer, discounts) for identity, offer in listed.items()} if discounts else listed
     return tuple((reduced | own).values())

@@ -140,8 +140,13 @@ def test_a_prompt_template_is_counted(tmp_path: Path, make_variant: Callable[...
     path.write_text("Which of {labels} is the text below?\n{text}\nName:", encoding="utf-8")
     around = len("Which of a, b is the text below?\n\nName:")
     request = request_for(QuoteSpec(prompt_template=str(path), output_tokens=3), [make_variant()])
-    assert request == ApiRequest(50 + -(-around // 4), 3, -(-around // 4))
+    # 33 characters of them before the text.
+    assert request == ApiRequest(
+        50 + -(-around // 4), 3, -(-around // 4), len("Which of a, b is the text below?\n") // 4
+    )
     assert request_for(QuoteSpec(), [make_variant()]) == ApiRequest(110, 5, 60)
+    path.write_text("{text}\nWhich of {labels} is the text above?", encoding="utf-8")
+    assert request_for(QuoteSpec(prompt_template=str(path)), [make_variant()]).beginning_tokens == 0
     path.write_text("no place", encoding="utf-8")
     with pytest.raises(UserError, match="has no place for the text"):
         request_for(QuoteSpec(prompt_template=str(path)), [])

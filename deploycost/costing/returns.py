@@ -37,11 +37,15 @@ class Terms:
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """What an LLM is sent and answers, per classification; `template_tokens` of the input are alike in all requests."""
+    """What an LLM is sent and answers, per classification; `template_tokens` of the input are alike in all requests.
+
+    Of those `beginning_tokens` come before the text: a cache holds what requests begin with, and nothing behind.
+    """
 
     input_tokens: float
     output_tokens: float = OUTPUT_TOKENS
     template_tokens: float = PROMPT_TEMPLATE_TOKENS
+    beginning_tokens: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,13 @@ def one_off_notes(variant: Variant) -> tuple[str, ...]:
 
 
 def classification_request(
-    mean_tokens: float, template_tokens: float = PROMPT_TEMPLATE_TOKENS, output_tokens: float = OUTPUT_TOKENS
+    mean_tokens: float,
+    template_tokens: float = PROMPT_TEMPLATE_TOKENS,
+    output_tokens: float = OUTPUT_TOKENS,
+    beginning_tokens: float = 0.0,
 ) -> ApiRequest:
     """A request to an LLM about a text of so many of our own tokens, with a prompt around it."""
-    return ApiRequest(mean_tokens + template_tokens, output_tokens, template_tokens)
+    return ApiRequest(mean_tokens + template_tokens, output_tokens, template_tokens, beginning_tokens)
 
 
 def api_usd_per_request(api: LlmApi, request: ApiRequest) -> Decimal:
