@@ -179,7 +179,9 @@ def _fleet(quoted: Quote, sheet: QuoteSheet) -> Fleet | None:
         quoted.kind == "machine"
         and quoted.purchase_option != "spot"
         and len(quoted.parts) <= 1
-        and not (sheet.traffic.hourly_weights or quoted.usd_per_request or policy.storage_gib)
+        and not (
+            sheet.traffic.hourly_weights or quoted.usd_per_request or quoted.free_monthly_usd or policy.storage_gib
+        )
     )
     return plan_fleet(capacity_rps, quoted.usd_per_hour, sheet.traffic, policy) if capacity_rps and plain else None
 
