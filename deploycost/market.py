@@ -23,7 +23,7 @@ from deploycost.costing.request_rows import api_prices_listed
 from deploycost.costing.returns import PROMPT_TEMPLATE_TOKENS, ApiRequest, classification_request
 from deploycost.errors import UserError
 from deploycost.experiment import QuoteSpec
-from deploycost.records import Subject, Variant
+from deploycost.records import ModelRecord, Subject, Variant
 from deploycost.traffic_shape import week_shape
 from deploycost.verdicts import Policy, Traffic
 from pricing.book import PURCHASE_OPTIONS, Offer, PriceBook, load_book
@@ -113,13 +113,21 @@ def request_for(question: QuoteSpec, variants: Sequence[Subject]) -> ApiRequest:
         UserError: the template cannot be read, or has no place for the text.
     """
     tunings = [each.tuning for each in variants if isinstance(each, Variant)]
-    mean_tokens = tunings[0].mean_tokens if tunings else _sent_tokens(variants)
+    mean_tokens = _whole_tokens(tunings[0]) if tunings else _sent_tokens(variants)
     template_tokens: float = PROMPT_TEMPLATE_TOKENS
     beginning_tokens = 0.0
     if question.prompt_template is not None:
         labels = tunings[0].label_names if tunings else ()
         template_tokens, beginning_tokens = _template_tokens(Path(question.prompt_template), labels)
     return classification_request(mean_tokens, template_tokens, question.output_tokens, beginning_tokens)
+
+
+def _whole_tokens(tuning: ModelRecord) -> float:
+    """The mean length of the task's texts before any was truncated to what our own model is fed.
+
+    An earlier version recorded only what was fed.
+    """
+    return tuning.mean_tokens if tuning.whole_mean_tokens is None else tuning.whole_mean_tokens
 
 
 def _sent_tokens(variants: Sequence[Subject]) -> float:

@@ -154,6 +154,16 @@ def test_a_prompt_template_is_counted(tmp_path: Path, make_variant: Callable[...
         request_for(QuoteSpec(prompt_template=str(tmp_path / "missing")), [])
 
 
+def test_an_api_is_sent_whole_texts(make_variant: Callable[..., Variant], make_brought: Callable[..., Variant]) -> None:
+    # Our own model is fed 50 tokens of the 700 that a text has on the mean.
+    for variant in (make_variant(), make_brought()):
+        tuning = variant.tuning.model_copy(update={"whole_mean_tokens": 700.0})
+        whole = variant.model_copy(update={"tuning": tuning})
+        assert request_for(QuoteSpec(), [whole]) == ApiRequest(760, 5, 60)
+        # What an earlier version recorded.
+        assert request_for(QuoteSpec(), [variant]) == ApiRequest(110, 5, 60)
+
+
 def test_a_machine_of_ones_own_pays_power_by_its_load() -> None:
     owned = load_owned()[0]
     machine = own_machine(owned)
