@@ -5,14 +5,16 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deploycost.costing.alternatives import Alternatives, Machine, Site, instance_machines
 from deploycost.costing.quote import Question, quote
 from deploycost.costing.quoted_bill import bill_of
 from deploycost.costing.ranking import cost_all
 from deploycost.costing.rows import training_monthly_usd
-from deploycost.records import Quote, Subject, Variant
-from deploycost.traffic_shape import HOURS_PER_WEEK
+from deploycost.records import LoadRecord, Quote, Subject, Variant
+from deploycost.traffic_shape import HOURS_PER_WEEK, week_shape
 from deploycost.verdicts import Capacity, Policy, QuoteSheet, Traffic
 from pricing.book import Offer
 from pricing.serverless import load_serverless
@@ -55,6 +57,30 @@ def test_the_floor_of_a_mix_is_that_of_the_cheaper_part(
     _, row = ask(variant, Machine(on_demand, reserved), FULL)
     assert row.monthly_usd.value == pytest.approx(14.6)
     assert row.usd_per_million.planned.value == pytest.approx(row.usd_per_million.floor.value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    base=st.decimals("0.01", "2", places=2), peak=st.decimals("0.01", "2", places=2), rate=st.floats(1, 500),
+    requests=st.integers(1, 10**9), utilisation=st.floats(0.1, 1), spares=st.integers(0, 2), spiky=st.booleans(),
+)  # fmt: skip
+def test_no_plan_is_below_its_floor(
+    make_variant: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Callable[..., Offer],
+    *, base: Decimal, peak: Decimal, rate: float, requests: int, utilisation: float, spares: int, spiky: bool,
+) -> None:  # fmt: skip
+    machine = Machine(
+        make_offer(purchase_option="spot", usd_per_hour=peak),
+        make_offer(purchase_option="reserved-1y", usd_per_hour=base),
+    )
+    traffic = Traffic(requests_per_month=requests, hourly_weights=week_shape("spiky" if spiky else "flat"))
+    policy = Policy(utilisation_ratio=utilisation, spare_replicas=spares, autoscale=True)
+    asked = Question(traffic, policy, 100.0)
+    variant = make_variant(load=make_load(rate, None, None))
+    price = quote([variant], Alternatives([machine]), carries, lambda _: Site(), asked).quotes[0].usd_per_million
+    assert price.floor.value is not None
+    assert price.planned.value is not None
+    assert price.floor.value == pytest.approx(min(float(base), float(peak)) * 1e6 / (3600 * rate))
+    assert price.planned.value >= price.floor.value * (1 - 1e-12)
 
 
 def test_training_is_paid_at_the_price_with_what_is_upfront(
