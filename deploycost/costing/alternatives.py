@@ -56,12 +56,14 @@ CarriedOn = Callable[[Sequence[Subject], Sequence[Offer]], Carried]
 class Machine:
     """One type of machine in one place: the price row of those that come and go, and of the base where it is another.
 
-    `owned` is set on a machine of one's own, whose offer stands for what it computes with.
+    `owned` is set on a machine of one's own, whose offer stands for what it computes with. `free_monthly_usd` is what a
+    service that bills like a machine gives each month, the fleet's at once.
     """
 
     offer: Offer
     base: Offer | None = None
     owned: OwnedMachine | None = None
+    free_monthly_usd: Decimal = Decimal(0)
 
     @property
     def bought(self) -> str:
@@ -140,9 +142,13 @@ def own_machine(owned: OwnedMachine) -> Machine:
 
 
 def instance_machines(rate: ServerlessRate) -> list[Machine]:
-    """A service that bills the life of its instances is a machine in all but name: one of each usual size."""
+    """A service that bills the life of its instances is a machine in all but name: one of each usual size.
+
+    One that runs all month, as the least fleet does, uses up what is free.
+    """
     sizes = [vcpus for vcpus in _INSTANCE_VCPUS if vcpus <= rate.vcpus_max]
     offers = (service_offer(rate, Fraction(vcpus), vcpus * _INSTANCE_MIB_PER_VCPU) for vcpus in sizes)
+    free = rate.free_gib_seconds * rate.usd_per_gib_second[0][1] + rate.free_vcpu_seconds * rate.usd_per_vcpu_second
     return [
         Machine(
             replace(
@@ -150,7 +156,8 @@ def instance_machines(rate: ServerlessRate) -> list[Machine]:
                 instance_type=f"{rate.service}-{float(offer.vcpus):g}",
                 billing_granularity_s=max(1, ceil(rate.rounding_ms / 1000)),
                 billing_minimum_s=ceil(rate.minimum_ms / 1000),
-            )
+            ),
+            free_monthly_usd=free,
         )
         for offer in offers
     ]

@@ -56,7 +56,7 @@ class MachineRow:
         return FleetBill(
             self.fleet(capacity_rps),
             usd_per_request=self.machine.usd_per_request(capacity_rps) + usd_per_answer(self.policy),
-            fixed_usd=Fraction(training_monthly_usd(self.variant, self.machine.offer.usd_per_hour, self.policy)),
+            fixed_usd=Fraction(self._training_usd) - Fraction(self.machine.free_monthly_usd),
         )
 
     def quote(self, site_of: SiteOf, slo_p95_ms: float) -> Quote:
@@ -64,8 +64,7 @@ class MachineRow:
         offer, rate, load = self.machine.offer, self.capacity.capacity_rps, self.capacity.load
         requests = self.traffic.requests_per_month
         bill_at = cache(self.bill)
-        monthly = falling(rate, lambda rps: bill_at(rps).monthly_usd(requests))
-        planned = falling(rate, lambda rps: bill_at(rps).monthly_usd(requests) * MILLION / requests)
+        usd_at = cache(lambda rps: bill_at(rps).monthly_usd(requests))
         fleet = bill_at(rate.value).fleet if rate.value else None
         schedule = fleet.schedule(requests) if fleet else None
         hours = {
@@ -86,14 +85,11 @@ class MachineRow:
             replicas_by_hour=schedule.by_hour if schedule and self.traffic.hourly_weights else None,
             fleet_hours=hours[rate.value] if rate.value else None,
             parts=parts,
-            usd_per_million=UsdPerMillion(
-                floor=falling(rate, self._floor), planned=planned, per_correct=per_correct(planned, accuracy)
-            ),
+            usd_per_million=self._usd_per_million(usd_at, accuracy),
             usd_per_request=_decimal(bill_at(rate.value).usd_per_request) if rate.value else Decimal(0),
-            monthly_usd=monthly,
-            training_monthly_usd=float(bill_at(rate.value).fixed_usd)
-            if rate.value and self.policy.horizon_months
-            else None,
+            monthly_usd=falling(rate, usd_at),
+            training_monthly_usd=self._training_usd if rate.value and self.policy.horizon_months else None,
+            free_monthly_usd=self.machine.free_monthly_usd,
             p95_ms=p95_ms,
             accuracy=accuracy,
             fits_memory=fits_memory,
@@ -117,11 +113,29 @@ class MachineRow:
             } | known
         )  # fmt: skip
 
+    def _usd_per_million(self, usd_at: Callable[[float], Fraction], accuracy: Figure) -> UsdPerMillion:
+        rate, requests = self.capacity.capacity_rps, self.traffic.requests_per_month
+
+        def planned_at(rps: float) -> Fraction:
+            return usd_at(rps) * MILLION / requests
+
+        planned = falling(rate, planned_at)
+        return UsdPerMillion(
+            # What is free may bring the plan below the list price.
+            floor=falling(rate, lambda rps: min(self._floor(rps), planned_at(rps))),
+            planned=planned,
+            per_correct=per_correct(planned, accuracy),
+        )
+
     def _floor(self, rps: float) -> Fraction:
-        """At saturation: 1e6 x USD/h / (3600 x capacity), and what each request costs beside."""
-        peak, _ = self.machine.purchases(self.policy)
-        per_second = Fraction(peak.usd_per_hour) / (SECONDS_PER_HOUR * Fraction(Decimal(str(rps))))
+        """At saturation: 1e6 x USD/h / (3600 x capacity), bought the cheaper way, and each request's cost beside."""
+        hourly = min(purchase.usd_per_hour for purchase in self.machine.purchases(self.policy) if purchase)
+        per_second = Fraction(hourly) / (SECONDS_PER_HOUR * Fraction(Decimal(str(rps))))
         return MILLION * (per_second + self.machine.usd_per_request(rps) + usd_per_answer(self.policy))
+
+    @property
+    def _training_usd(self) -> float:
+        return training_monthly_usd(self.variant, self.machine.offer.effective_usd_per_hour, self.policy)
 
     def _usd_per_hour(self, offer: Offer) -> Decimal:
         """Of the price row; of a machine of one's own, when it idles."""
