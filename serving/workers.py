@@ -36,7 +36,8 @@ class Supervisor:
 
     def __init__(self, listener: socket.socket, arguments: Sequence[str], workers: int, threads: int) -> None:
         self._listener = listener
-        self._command = [sys.executable, "-m", "serving", *arguments, "--listen-fd", str(listener.fileno())]
+        # -P: a folder called `serving` where the user stands is not the endpoint.
+        self._command = [sys.executable, "-P", "-m", "serving", *arguments, "--listen-fd", str(listener.fileno())]
         self._number = workers
         self._threads = threads
         self._workers: list[subprocess.Popen[str]] = []
