@@ -98,17 +98,26 @@ class Classifier:
         return logits
 
     def _try_out(self) -> None:
-        """Run the model once; `BundleError` where it cannot, or where its width is not the number of labels."""
-        model, labels = self.bundle.model_path, self.bundle.manifest.labels
-        encoded = [self.encode(text) for text in _PROBE_TEXTS]
-        if not encoded[0].token_ids:
+        """Run the model on short texts and on the longest there can be, in each bucket where there are some.
+
+        `BundleError` where it fails on one, or where its width is not the number of labels.
+        """
+        short = [self.encode(text) for text in _PROBE_TEXTS]
+        if not short[0].token_ids:
             raise BundleError(
                 f"{self.bundle.tokenizer_path} adds no special tokens: an empty text would be no input at all"
             )
+        self._probe(short, "two short texts")
+        ids, manifest = short[-1].token_ids, self.bundle.manifest
+        for tokens in manifest.token_buckets or (manifest.max_tokens,):
+            self._probe([EncodedText((ids * tokens)[:tokens], truncated=False)], f"a text of {tokens} tokens")
+
+    def _probe(self, encoded: Sequence[EncodedText], told: str) -> None:
+        model, labels = self.bundle.model_path, self.bundle.manifest.labels
         try:
             shape = self.batch_logits(encoded).shape
         except EngineError as error:
-            raise BundleError(f"{model} fails on two short texts: {error}") from None
+            raise BundleError(f"{model} fails on {told}: {error}") from None
         expected = (len(encoded), len(labels))
         if shape != expected:
             raise BundleError(
