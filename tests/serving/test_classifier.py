@@ -138,6 +138,9 @@ def test_every_bucket_is_tried(
     monkeypatch.setitem(ENGINES, "onnxruntime", lambda *_: Watched())  # pyright: ignore[reportArgumentType]
     Classifier(make_bundle(tmp_path / "bundle", token_buckets=(4, 6, 8), pad_token_id=1))
     assert shapes == [(2, 4, 4), (1, 4, 4), (1, 6, 6), (1, 8, 8)]
+    shapes.clear()
+    Classifier(make_bundle(tmp_path / "long", max_tokens=10**12, pad_token_id=1))
+    assert shapes == [(2, 4, 4), (1, 1025, 1025)]  # attention over more would take more memory than it is worth
 
 
 @pytest.mark.parametrize("sizes", [(1, "tokens"), ("batch", 8)])
