@@ -114,14 +114,15 @@ class Classifier:
         ids, manifest = short[-1].token_ids, self.bundle.manifest
         for tokens in manifest.token_buckets or (min(manifest.max_tokens, _LONGEST_PROBE),):
             if tokens <= _LONGEST_PROBE:
-                self._probe([EncodedText((ids * tokens)[:tokens], truncated=False)], f"a text of {tokens} tokens")
+                long = EncodedText((ids * tokens)[:tokens], truncated=False)
+                self._probe([long], f"a text of {tokens} tokens", "; build it with a smaller --max-tokens")
 
-    def _probe(self, encoded: Sequence[EncodedText], told: str) -> None:
+    def _probe(self, encoded: Sequence[EncodedText], told: str, advice: str = "") -> None:
         model, labels = self.bundle.model_path, self.bundle.manifest.labels
         try:
             shape = self.batch_logits(encoded).shape
         except EngineError as error:
-            raise BundleError(f"{model} fails on {told}: {error}") from None
+            raise BundleError(f"{model} fails on {told}: {error}{advice}") from None
         expected = (len(encoded), len(labels))
         if shape != expected:
             raise BundleError(

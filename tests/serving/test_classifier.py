@@ -120,7 +120,7 @@ def test_a_model_with_fewer_positions_than_max_tokens(bundle: Bundle, manifest: 
     model.graph.initializer.append(numpy_helper.from_array(np.ones((7, 1), dtype=np.float32), "positions"))  # 0 to 6
     onnx.save(model, bundle.model_path)
     assert Classifier(seal_bundle(bundle.folder, manifest(max_tokens=6))).predict(["red " * 9])[0].label == "red"
-    with pytest.raises(BundleError, match=r"model\.onnx fails on a text of 8 tokens: onnxruntime failed"):
+    with pytest.raises(BundleError, match=r"fails on a text of 8 tokens: .*; build it with a smaller --max-tokens"):
         Classifier(seal_bundle(bundle.folder, manifest(max_tokens=8)))
 
 
