@@ -4,11 +4,13 @@ import gc
 import json
 import subprocess
 import sys
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
-from deploycost.cli import main
+from deploycost.cli import _COMMANDS, main
 
 HEAVY = (
     "torch",
@@ -53,6 +55,14 @@ def test_light_commands_load_no_framework(arguments: list[str]) -> None:
     loaded = loaded_modules(*arguments)
     assert "deploycost.cli" in loaded
     assert not loaded & set(HEAVY)
+
+
+def test_every_command_that_ends_can_answer_in_json() -> None:
+    places = [(name, name) for name, _ in _COMMANDS if name != "serve"]
+    places += [("prices", name) for name in ("list_prices", "show_price", "check_prices")]
+    places += [("price_files", f"{verb}_prices") for verb in ("refresh", "add", "remove")]
+    for module, name in places:
+        assert "json" in signature(getattr(import_module(f"deploycost.commands.{module}"), name)).parameters, name
 
 
 def test_short_commands_collect_no_garbage_and_leave_that_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

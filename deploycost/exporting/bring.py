@@ -20,7 +20,7 @@ from deploycost.exporting.given_graph import GivenGraph, answers_of, open_graph,
 from deploycost.exporting.graph import write_onnx
 from deploycost.exporting.writers import ONNX_FILE
 from deploycost.label_match import match_labels
-from deploycost.models.brought import load_network, open_tokenizer, tokenizer_limit
+from deploycost.models.brought import config_limit, load_network, open_tokenizer, tokenizer_limit
 from deploycost.models.classifier import TunedClassifier
 from deploycost.models.encoding import EncodedTexts, encode, logits_of
 from deploycost.models.first_token import as_served
@@ -73,7 +73,7 @@ def open_brought(brought: BroughtModel) -> OpenedModel:
         graph = open_graph(brought.place)
         producer = f" by {graph.model.producer_name}" if graph.model.producer_name else ""
         architecture = f"ONNX graph of {len(graph.model.graph.node)} nodes{producer}"
-        made_of, names, limit, notes = graph, label_names_of(brought.config), None, graph.notes
+        made_of, names, limit, notes = graph, label_names_of(brought.config), config_limit(brought.config), graph.notes
     else:
         loaded = load_network(brought)
         made_of, architecture, names, limit = loaded.network, loaded.architecture, loaded.label_names, loaded.max_tokens

@@ -67,6 +67,13 @@ def test_all_outputs_and_the_id_come_back(client: httpx.Client) -> None:
     assert "id" not in infer(client, text_input("red")).json()
 
 
+def test_null_is_as_good_as_nothing(client: httpx.Client) -> None:
+    plain = infer(client, text_input("red")).json()
+    assert infer(client, text_input("red"), id=None, parameters=None, outputs=None).json() == plain
+    asked = infer(client, text_input("red", parameters=None), outputs=[{"name": "labels", "parameters": None}])
+    assert list(outputs(asked)) == ["labels"]
+
+
 def test_only_what_was_asked_for(client: httpx.Client) -> None:
     assert list(outputs(infer(client, text_input("red"), outputs=[{"name": "labels"}]))) == ["labels"]
 
