@@ -20,7 +20,7 @@ from deploycost.projecting.calibration import (
     read_calibration,
 )
 from deploycost.projecting.fitted import Novelty
-from deploycost.projecting.hardware import Device, Kind, Place, devices, find_place
+from deploycost.projecting.hardware import Device, Kind, Place, devices, known_place
 from deploycost.projecting.observations import Setting
 from deploycost.projecting.projection import Projector
 from deploycost.projecting.queue import spread_of
@@ -112,10 +112,8 @@ def known_device(name: str | None) -> Device | None:
     calibration = _calibration()
     if calibration is not None and calibration.machine.cpu_model == name:
         return calibrated_device(calibration)
-    try:
-        return find_place(name).device
-    except UserError:
-        return None
+    place = known_place(name)
+    return place and place.device
 
 
 def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
