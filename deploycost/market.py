@@ -163,18 +163,20 @@ def _for_hire(names: Sequence[str], question: QuoteSpec) -> tuple[list[Machine],
 
 def _selected(book: PriceBook, cloud: str, region: str | None, options: Sequence[str]) -> list[Offer]:
     """The offers of several regions or purchase options: an error only where none of them has any."""
-    regions = sorted({offer.region for offer in book.offers}) if region == EVERY else [region]
-    if len(regions) == len(options) == 1:
+    if region != EVERY and len(options) == 1:
         return select(book, cloud, region, options[0])
     found: dict[str, Offer] = {}
     refused: PriceError | None = None
     for name in cloud.split(","):
-        for place in regions:
-            for option in options:
-                try:
-                    found |= {offer.key: offer for offer in select(book, name, place, option)}
-                except PriceError as error:
-                    refused = error
+        offers: list[Offer] = []
+        for option in options:
+            try:
+                offers += select(book, name, region, option)
+            except PriceError as error:
+                refused = error
+        if region == EVERY:
+            offers.sort(key=lambda offer: offer.region)
+        found |= {offer.key: offer for offer in offers}
     if not found and refused is not None:
         raise refused
     return list(found.values())
