@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import exp, hypot, log
 
-import numpy as np
-from numpy.typing import NDArray
-
 from deploycost.projecting.evidence_base import Evidence, Known, evidence_of, known_of
 from deploycost.projecting.fitted import Fitted, Novelty, read_fitted
 from deploycost.projecting.observations import Metric, Observation, Setting, shipped_observations
-from deploycost.projecting.utilisation import Utilisation, ideal_seconds
+from deploycost.projecting.utilisation import Array, Utilisation, ideal_seconds
 
 # An interval whose ends are farther apart than this says nothing that a decision could rest on.
 WIDEST_RATIO = 12.0
@@ -80,9 +77,10 @@ class Projector:
             )
         return told
 
-    def together(self, settings: Sequence[Setting]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Means of log seconds per batch and their covariance, as new measurements would come out."""
-        return self._model.predict_together(settings)
+    def beside(self, settings: Sequence[Setting], places: Sequence[int]) -> tuple[Array, Array, Array]:
+        """Means and variances of log seconds per batch, as new measurements would come out, and their covariances with
+        those of the settings at some places."""
+        return self._model.predict_beside(settings, places)
 
     def width(self, setting: Setting, novelty: Novelty) -> float:
         """How many deviations an interval of such a target reaches to both sides."""

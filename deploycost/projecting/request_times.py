@@ -191,13 +191,16 @@ class Correction(NamedTuple):
     variances: Floats
 
 
-def correction(means: Floats, covariance: Floats, places: Sequence[int]) -> Correction:
-    """The best linear estimate once a value is measured at one of the places, each as likely to be the one."""
-    common = covariance[:, places].mean(axis=1)
+def correction(means: Floats, variances: Floats, covariance: Floats, places: Sequence[int]) -> Correction:
+    """The best linear estimate once a value is measured at one of the places, each as likely to be the one.
+
+    `covariance` (n, p) is that with the values at the places.
+    """
+    common = covariance.mean(axis=1)
     expected = means[places]
     # Of the value measured: what it varies at each place, and what the places differ by.
-    share = common / (np.diag(covariance)[places].mean() + expected.var())
-    return Correction(share, float(expected.mean()), np.diag(covariance) - share * common)
+    share = common / (variances[places].mean() + expected.var())
+    return Correction(share, float(expected.mean()), variances - share * common)
 
 
 class _Everywhere(NamedTuple):
@@ -227,11 +230,11 @@ def _everywhere(
         return None
     stand_ins = [place for place, each in enumerate(like) if each.place.device.architecture == unknown]
     count = len(like)
-    means, covariance = _together([*like, elsewhere] if elsewhere else like)
     # The request where it was seen is the last of all.
     places = [count] if elsewhere else stand_ins
-    corrected = correction(means, covariance, places) if places else None
-    variances = corrected.variances if corrected else np.diag(covariance)
+    means, variances, covariance = _beside([*like, elsewhere] if elsewhere else like, places)
+    corrected = correction(means, variances, covariance, places) if places else None
+    variances = corrected.variances if corrected else variances
     deviations = np.sqrt(np.maximum(variances[:count], 1e-6)).reshape(-1, len(sizes))
     first, projector = like[:: len(sizes)], _projector()
     novelty: list[Novelty] = [projector.novelty(setting) for setting in first]
@@ -244,12 +247,12 @@ def _everywhere(
     )
 
 
-def _together(settings: Sequence[Setting]) -> tuple[Floats, Floats]:
+def _beside(settings: Sequence[Setting], places: Sequence[int]) -> tuple[Floats, Floats, Floats]:
     from threadpoolctl import threadpool_limits
 
     # The matrices are small: threads would wait for one another longer than they compute.
     with threadpool_limits(1, user_api="blas"):
-        return _projector().together(settings)
+        return _projector().beside(settings, places)
 
 
 def _known_devices() -> dict[str, Device]:
