@@ -10,7 +10,7 @@ from math import exp, hypot, log
 from deploycost.projecting.evidence_base import Evidence, Known, evidence_of, known_of
 from deploycost.projecting.fitted import Fitted, Novelty, read_fitted
 from deploycost.projecting.observations import Metric, Observation, Setting, shipped_observations
-from deploycost.projecting.utilisation import Array, Utilisation, ideal_seconds
+from deploycost.projecting.utilisation import Array, Prediction, Utilisation, ideal_seconds
 
 # An interval whose ends are farther apart than this says nothing that a decision could rest on.
 WIDEST_RATIO = 12.0
@@ -77,10 +77,13 @@ class Projector:
             )
         return told
 
-    def beside(self, settings: Sequence[Setting], places: Sequence[int]) -> tuple[Array, Array, Array]:
-        """Means and variances of log seconds per batch, as new measurements would come out, and their covariances with
-        those of the settings at some places."""
-        return self._model.predict_beside(settings, places)
+    def prediction(self, settings: Sequence[Setting]) -> Prediction:
+        """What new measurements of the settings would come out at, and `covariance` of two such."""
+        return self._model.prediction(settings)
+
+    def covariance(self, one: Prediction, other: Prediction) -> Array:
+        """What new measurements of the one share with those of the other."""
+        return self._model.covariance(one, other)
 
     def width(self, setting: Setting, novelty: Novelty) -> float:
         """How many deviations an interval of such a target reaches to both sides."""

@@ -75,6 +75,22 @@ class _Features(NamedTuple):
         return _Features(self.work[places], self.device[places], self.names[:, places])
 
 
+class Prediction(NamedTuple):
+    """Means and variances of log seconds per batch, as new measurements of some settings would come out.
+
+    `features` decide what they share, and `explained` is the root of what the evidence explains of that.
+    """
+
+    mean: Array
+    variance: Array
+    features: _Features
+    explained: Array
+
+    def at(self, places: Sequence[int]) -> Prediction:
+        """Those of some of the settings."""
+        return Prediction(self.mean[places], self.variance[places], self.features.at(places), self.explained[:, places])
+
+
 @dataclass(frozen=True)
 class _Points:
     """Settings as numbers: `ideal_s`, whether they are CPUs, `elementwise_s` at the peak, `cores` on one request and
@@ -166,30 +182,29 @@ class Utilisation:
 
     def predict(self, settings: Sequence[Setting]) -> tuple[Array, Array]:
         """Means and standard deviations of log seconds per batch, as a new measurement would come out."""
-        mean, explained = self._explained(_points(settings, self._codes))
-        variance = self._own_variance() - np.sum(explained**2, axis=0)
-        return mean, np.sqrt(np.maximum(variance, 1e-6))
+        told = self.prediction(settings)
+        return told.mean, np.sqrt(np.maximum(told.variance, 1e-6))
 
-    def predict_beside(self, settings: Sequence[Setting], places: Sequence[int]) -> tuple[Array, Array, Array]:
-        """Means and variances of what new measurements would come out at, and their covariances (n, p) with those of
-        the settings at some places."""
-        points = _points(settings, self._codes)
-        mean, explained = self._explained(points)
-        variance = self._own_variance() - np.sum(explained**2, axis=0)
-        covariance = self._covariance(points.features, points.features.at(places)) - explained.T @ explained[:, places]
-        covariance[places, range(len(places))] = variance[places]
-        return mean, variance, covariance
-
-    def _explained(self, points: _Points) -> tuple[Array, Array]:
-        """Means, and the root of what the evidence explains of the covariance: its rows times their transpose.
+    def prediction(self, settings: Sequence[Setting]) -> Prediction:
+        """The same, with what `covariance` takes.
 
         By the factor L of the evidence's covariance K (Rasmussen and Williams, algorithm 2.1): that and one triangular
         system take a third of the time of an inverse.
         """
+        points = _points(settings, self._codes)
         explained = self._factor.solved(self._covariance(self._points.features, points.features))
         mean = self._mean(points) + self._weighted @ explained
-        # Nothing is faster than the speed of light, however far from all evidence.
-        return np.maximum(mean, np.log(points.ideal_s * _LEAST_OVER_IDEAL)), explained
+        return Prediction(
+            # Nothing is faster than the speed of light, however far from all evidence.
+            mean=np.maximum(mean, np.log(points.ideal_s * _LEAST_OVER_IDEAL)),
+            variance=self._own_variance() - np.sum(explained**2, axis=0),
+            features=points.features,
+            explained=explained,
+        )
+
+    def covariance(self, one: Prediction, other: Prediction) -> Array:
+        """What new measurements share with others."""
+        return self._covariance(one.features, other.features) - one.explained.T @ other.explained
 
     def left_out(self, groups: Sequence[Sequence[int]]) -> tuple[Array, Array]:
         """Residuals and deviations of every point when its whole group is left out; `groups` part all points.
