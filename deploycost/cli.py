@@ -122,6 +122,7 @@ def _garbage_kept(arguments: Sequence[str]) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.freeze()  # what is left lives until the process ends, which would look it all through once more
         gc.enable()
 
 

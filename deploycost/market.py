@@ -172,22 +172,22 @@ def _for_hire(names: Sequence[str], question: QuoteSpec) -> tuple[list[Machine],
 
 def _selected(book: PriceBook, cloud: str, region: str | None, options: Sequence[str]) -> list[Offer]:
     """The offers of several regions or purchase options: an error where a name has a price in none of them."""
-    regions = sorted({offer.region for offer in book.offers}) if region == EVERY else [region]
-    if len(regions) == len(options) == 1:
+    if region != EVERY and len(options) == 1:
         return select(book, cloud, region, options[0])
     found: dict[str, Offer] = {}
     for name in cloud.split(","):
-        own: dict[str, Offer] = {}
+        offers: list[Offer] = []
         refused: list[PriceError] = []
-        for place in regions:
-            for option in options:
-                try:
-                    own |= {offer.key: offer for offer in select(book, name, place, option)}
-                except PriceError as error:
-                    refused.append(error)
-        if not own:
+        for option in options:
+            try:
+                offers += select(book, name, region, option)
+            except PriceError as error:
+                refused.append(error)
+        if not offers:
             raise refused[0]
-        found |= own
+        if region == EVERY:
+            offers.sort(key=lambda offer: offer.region)
+        found |= {offer.key: offer for offer in offers}
     return list(found.values())
 
 

@@ -72,6 +72,7 @@ def test_short_commands_collect_no_garbage_and_leave_that_as_it_was(monkeypatch:
         main([command])
     assert seen == [False, True]
     assert gc.isenabled()
+    assert gc.get_freeze_count(), "nor when the process ends"
 
 
 def test_help_names_every_command() -> None:

@@ -60,28 +60,33 @@ class Table:
             ~(too_slow[:, self._kinds] | too_large).ravel(),
         )
 
-    def order(self, sort: SortKey, site_of: SiteOf) -> NDArray[np.int64]:
-        """Rows by what is asked, then planned cost, then cost at saturation, then name; unknown last."""
+    def first(self, count: int, among: NDArray[np.bool_], sort: SortKey, site_of: SiteOf) -> list[int]:
+        """The first of some rows by what is asked, then planned cost, then cost at saturation, then name; unknown
+        last."""
+        asked = np.nan_to_num(self._sorted_by(sort, site_of), nan=np.inf)
+        rows = np.flatnonzero(among)
+        if count < len(rows):  # all that are as good as the last are kept, and only those put in order
+            rows = rows[asked[rows] <= np.partition(asked[rows], count)[count]]
+        at_saturation, planned = self._costs.floor_usd_per_million.ravel()[rows], self.sight.planned[rows]
+        variant, machine = np.divmod(rows, len(self.machines))
+        names = _places([each.name for each in self.variants])[variant]
+        places = _places([_machine_text(each) for each in self.machines])[machine]
+        ties = (np.nan_to_num(at_saturation, nan=np.inf), np.nan_to_num(planned, nan=np.inf))
+        return rows[np.lexsort((places, names, *ties, asked[rows]))][:count].tolist()
+
+    def _sorted_by(self, sort: SortKey, site_of: SiteOf) -> Floats:
         sight = self.sight
-        at_saturation = self._costs.floor_usd_per_million.ravel()
-        names = _places([variant.name for variant in self.variants])
-        places = _places([_machine_text(machine) for machine in self.machines])
-        keys = {
+        if sort == "per-correct":
+            return sight.planned / sight.accuracy
+        if sort in ("energy", "carbon"):
+            return self._energy(site_of, carbon=sort == "carbon")
+        return {
             "planned": sight.planned,
-            "floor": at_saturation,
+            "floor": self._costs.floor_usd_per_million.ravel(),
             "monthly": sight.monthly_usd,
             "p95": sight.p95_ms,
             "accuracy": -sight.accuracy,
-        }
-        if sort == "per-correct":
-            asked = sight.planned / sight.accuracy
-        elif sort in ("energy", "carbon"):
-            asked = self._energy(site_of, carbon=sort == "carbon")
-        else:
-            asked = keys[sort]
-        by_name = (np.tile(places, len(self.variants)), np.repeat(names, len(self.machines)))
-        ties = (np.nan_to_num(at_saturation, nan=np.inf), np.nan_to_num(sight.planned, nan=np.inf))
-        return np.lexsort((*by_name, *ties, np.nan_to_num(asked, nan=np.inf)))
+        }[sort]
 
     @property
     def loads(self) -> dict[str, LoadRecord]:

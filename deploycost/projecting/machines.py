@@ -22,6 +22,7 @@ from deploycost.projecting.endpoints import (
     Hosts,
     OnCards,
     OnCpus,
+    Tests,
     slowness,
     tests_of,
     usual_slowness,
@@ -76,8 +77,8 @@ AS_USUAL = Planned()
 
 
 class Told(NamedTuple):
-    """A capacity in requests per second, why it is that, the latency at as much of it as is planned, and how many
-    servers share the machine's CPU, 1 where its cards compute."""
+    """A capacity in requests per second and why it is that; the latency at as much of it as is planned; how many servers
+    share the machine's CPU, 1 where its cards compute."""
 
     rps: Figure
     reason: str
@@ -244,30 +245,39 @@ def _told(request: Request, seen: Seen, machine: Machine, planned: Planned) -> T
     times = times_on(request, seen, machine.device)
     assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
     if machine.is_cpu:
-        question, limit_ms = (
-            OnCpus(times.seconds[1], tests_of([seen], planned.utilisation_ratio), _hosts([machine])),
-            seen.slo_ms,
-        )
+        tests = _test_of(seen, planned.utilisation_ratio)
+        question, limit_ms = OnCpus(times.seconds[1], tests, _hosts([machine])), seen.slo_ms
     else:
         question, limit_ms = OnCards(times.seconds, planned.slo_ms / 1000, _hosts([machine])), planned.slo_ms
     slower = slowness(question.bands(), times.reach)
     rates = question.rate(slower)
     value, low, high = rates.tolist()
-    # At each end of the interval the capacity is that end's too, as fleets are planned by it.
-    p95_ms = question.p95_ms(slower, planned.utilisation_ratio * rates).tolist()
-    parts = _why(question, request, machine, times, float(slower[0]))
+    parts = _why(question, request, machine, times, float(slower[0]), value)
     if value == 0:
         parts.append(f"an answer takes longer than p95 within {milliseconds(limit_ms)} allows")
     return Told(
         Figure(value=value, low=low, high=high, basis="projected"),
         "; ".join(parts),
-        # Larger batches carry more and answer later: an end of the capacity is not always that end of the latency.
-        Figure(value=p95_ms[0], low=min(p95_ms), high=max(p95_ms), basis="projected"),
+        _latency(question, slower, planned.utilisation_ratio * rates),
         int(question.copies[0]) if isinstance(question, OnCpus) else 1,
     )
 
 
-def _why(question: OnCpus | OnCards, request: Request, machine: Machine, times: Times, slower: float) -> list[str]:
+def _latency(question: OnCpus | OnCards, slower: Floats, rates: Floats) -> Figure:
+    """At each end of the interval at that end of the capacity too, as fleets are planned by it."""
+    p95_ms = question.p95_ms(slower, rates).tolist()
+    # Larger batches carry more and answer later: an end of the capacity is not always that end of the latency.
+    return Figure(value=p95_ms[0], low=min(p95_ms), high=max(p95_ms), basis="projected")
+
+
+@lru_cache(maxsize=4096)
+def _test_of(seen: Seen, utilisation_ratio: float) -> Tests:
+    return tests_of([seen], utilisation_ratio)
+
+
+def _why(
+    question: OnCpus | OnCards, request: Request, machine: Machine, times: Times, slower: float, rate_rps: float
+) -> list[str]:
     """In parts of a sentence."""
     label, precision = request.runs_as(machine.device.kind)
     size = max(times.seconds)
@@ -278,7 +288,7 @@ def _why(question: OnCpus | OnCards, request: Request, machine: Machine, times: 
             f"{machine.device.name} ({times.evidence})",
             f"taken to serve the same model exported for it in {precision}, not this CPU artifact",
         ]
-        if question.rate(np.array([slower])) >= question.fed_rps:
+        if rate_rps >= question.fed_rps[0]:
             parts.append(f"its {machine.vcpus:g} vCPUs feed no more than that")
         return parts
     kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[machine.vcpu_is]

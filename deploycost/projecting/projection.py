@@ -8,13 +8,10 @@ from functools import cached_property
 from math import exp, hypot, log
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from deploycost.projecting.evidence_base import Evidence, Known, evidence_of, known_of
 from deploycost.projecting.fitted import NO_FACTOR, Fitted, Novelty, read_fitted
 from deploycost.projecting.observations import OWN_SOURCE, Metric, Observation, Setting, shipped_observations
-from deploycost.projecting.utilisation import Utilisation, ideal_seconds
+from deploycost.projecting.utilisation import Array, Prediction, Utilisation, ideal_seconds
 from deploycost.records import Basis
 
 # An interval whose ends are farther apart than this says nothing that a decision could rest on.
@@ -130,9 +127,13 @@ class Projector:
     def _decisive(self) -> dict[Setting, Recorded]:
         return {_work_alone(each.setting): each for each in self.recorded}
 
-    def together(self, settings: Sequence[Setting]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Means of log seconds per batch and their covariance, as new measurements would come out."""
-        return self._model.predict_together(settings)
+    def prediction(self, settings: Sequence[Setting]) -> Prediction:
+        """What new measurements of the settings would come out at, and `covariance` of two such."""
+        return self._model.prediction(settings)
+
+    def covariance(self, one: Prediction, other: Prediction) -> Array:
+        """What new measurements of the one share with those of the other."""
+        return self._model.covariance(one, other)
 
     def width(self, setting: Setting, novelty: Novelty) -> float:
         """How many deviations an interval of such a target reaches to both sides."""

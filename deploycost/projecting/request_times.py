@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from math import log
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,16 @@ from deploycost.projecting.calibration import (
     read_calibration,
 )
 from deploycost.projecting.fitted import Novelty
-from deploycost.projecting.hardware import Device, Kind, Place, devices, find_place
+from deploycost.projecting.hardware import Device, Kind, Place, devices, known_place
 from deploycost.projecting.observations import Setting
 from deploycost.projecting.projection import Projector
 from deploycost.projecting.queue import spread_of
+from deploycost.projecting.utilisation import Prediction
 from deploycost.projecting.variant_work import Request
 from deploycost.records import LoadRecord
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 Floats = NDArray[np.float64]
 # Texts of one task differ in length by about this much, as the deviation of a logarithm, and their times with them.
@@ -114,10 +118,8 @@ def known_device(name: str | None) -> Device | None:
     calibration = _calibration()
     if calibration is not None and calibration.machine.cpu_model == name:
         return calibrated_device(calibration)
-    try:
-        return find_place(name).device
-    except UserError:
-        return None
+    place = known_place(name)
+    return place and place.device
 
 
 def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
@@ -195,13 +197,15 @@ class Correction(NamedTuple):
     variances: Floats
 
 
-def correction(means: Floats, covariance: Floats, places: Sequence[int]) -> Correction:
-    """The best linear estimate once a value is measured at one of the places, each as likely to be the one."""
-    common = covariance[:, places].mean(axis=1)
-    expected = means[places]
+def correction(variances: Floats, covariance: Floats, means_there: Floats, variances_there: Floats) -> Correction:
+    """The best linear estimate once a value is measured at one of several places, each as likely to be the one.
+
+    `covariance` (n, p) is that with the values at the places.
+    """
+    common = covariance.mean(axis=1)
     # Of the value measured: what it varies at each place, and what the places differ by.
-    share = common / (np.diag(covariance)[places].mean() + expected.var())
-    return Correction(share, float(expected.mean()), np.diag(covariance) - share * common)
+    share = common / (variances_there.mean() + means_there.var())
+    return Correction(share, float(means_there.mean()), variances - share * common)
 
 
 class _Everywhere(NamedTuple):
@@ -221,6 +225,48 @@ def _everywhere(
 
     It was measured `elsewhere`, on a chip of which only the instruction set is known, or not at all.
     """
+    label, precision = request.runs_as(kind)
+    # On a card all artifacts of a model are one.
+    before = _unmeasured(request._replace(runtime=label, precision=precision), kind, cores if kind == "cpu" else 1)
+    if before is None:
+        return None
+    predicted, sizes = before.predicted, before.sizes
+    places = [place for place, each in enumerate(before.like) if each.place.device.architecture == unknown]
+    corrected = _corrected(predicted, elsewhere, places)
+    variances = corrected.variances if corrected else predicted.variance
+    deviations = np.sqrt(np.maximum(variances, 1e-6)).reshape(-1, len(sizes))
+    first, projector = before.like[:: len(sizes)], _projector()
+    novelty: list[Novelty] = [projector.novelty(setting) for setting in first]
+    widths = np.array([projector.width(setting, new) for setting, new in zip(first, novelty, strict=True)])
+    reach = np.exp(widths * deviations.max(axis=1))
+    return _Everywhere(Chips(before.numbers, sizes, reach, first, novelty, len(places)), predicted.mean, corrected)
+
+
+def _corrected(predicted: Prediction, elsewhere: Setting | None, places: Sequence[int]) -> Correction | None:
+    """By a measurement elsewhere, or at one of some places."""
+    if elsewhere:
+        there = _predicted([elsewhere])
+        covariance = _projector().covariance(predicted, there)
+    elif places:
+        there = predicted.at(places)
+        covariance = _projector().covariance(predicted, there)
+        covariance[places, range(len(places))] = there.variance  # of the measurement itself, with its noise
+    else:
+        return None
+    return correction(predicted.variance, covariance, there.mean, there.variance)
+
+
+class _Unmeasured(NamedTuple):
+    """A request on every known chip of a kind before anything of it was measured: its settings chip by chip."""
+
+    numbers: dict[str, int]
+    sizes: tuple[int, ...]
+    like: list[Setting]
+    predicted: Prediction
+
+
+@lru_cache(maxsize=64)  # some hold a megabyte
+def _unmeasured(request: Request, kind: Kind, cores: int) -> _Unmeasured | None:
     devices_of_kind = [device for device in _known_devices().values() if device.kind == kind]
     sizes = (1,) if kind == "cpu" else CARD_BATCHES
     like: list[Setting] = []
@@ -229,31 +275,22 @@ def _everywhere(
         like += [setting for size in sizes if (setting := request.on(place, size))]
     if not like:
         return None
-    stand_ins = [place for place, each in enumerate(like) if each.place.device.architecture == unknown]
-    count = len(like)
-    means, covariance = _together([*like, elsewhere] if elsewhere else like)
-    # The request where it was seen is the last of all.
-    places = [count] if elsewhere else stand_ins
-    corrected = correction(means, covariance, places) if places else None
-    variances = corrected.variances if corrected else np.diag(covariance)
-    deviations = np.sqrt(np.maximum(variances[:count], 1e-6)).reshape(-1, len(sizes))
-    first, projector = like[:: len(sizes)], _projector()
-    novelty: list[Novelty] = [projector.novelty(setting) for setting in first]
-    widths = np.array([projector.width(setting, new) for setting, new in zip(first, novelty, strict=True)])
     numbers = {device.name: number for number, device in enumerate(devices_of_kind)}
-    return _Everywhere(
-        Chips(numbers, sizes, np.exp(widths * deviations.max(axis=1)), first, novelty, len(stand_ins)),
-        means[:count],
-        corrected and corrected._replace(share=corrected.share[:count]),
-    )
+    return _Unmeasured(numbers, sizes, like, _predicted(like))
 
 
-def _together(settings: Sequence[Setting]) -> tuple[Floats, Floats]:
-    from threadpoolctl import threadpool_limits
-
+def _predicted(settings: Sequence[Setting]) -> Prediction:
     # The matrices are small: threads would wait for one another longer than they compute.
-    with threadpool_limits(1, user_api="blas"):
-        return _projector().together(settings)
+    with _threads().limit(limits=1, user_api="blas"):
+        return _projector().prediction(settings)
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Of the libraries loaded, which takes long to find out."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _known_devices() -> dict[str, Device]:

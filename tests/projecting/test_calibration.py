@@ -133,6 +133,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine that was calibrated, as far as requests are projected."""
     kept = (
         request_times.known_device, request_times.times_by_chip, request_times._projector, request_times._everywhere,
+        request_times._unmeasured,
     )  # fmt: skip
     monkeypatch.setattr(request_times, "_calibration", made)
     for each in kept:

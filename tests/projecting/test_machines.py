@@ -244,13 +244,14 @@ def test_what_a_chip_in_no_table_may_be_is_told(
 def test_a_measurement_at_one_of_two_places_by_hand() -> None:
     # Expected are 1 and 3, each with a variance of 0.5 of its own. What either may be is expected to be 2; it varies by
     # 0.5, and by 1 because the two differ. With each of them it shares half of its 0.5.
-    found = correction(np.array([1.0, 3.0]), np.diag([0.5, 0.5]), [0, 1])
+    variances = np.array([0.5, 0.5])
+    found = correction(variances, np.diag(variances), np.array([1.0, 3.0]), variances)
     share = 0.25 / 1.5
     assert found.expected == 2
     assert found.share.tolist() == pytest.approx([share, share])
     assert found.variances.tolist() == pytest.approx([0.5 - share * 0.25] * 2)
     # Where it is known which, there it is as measured.
-    found = correction(np.array([1.0, 3.0]), np.diag([0.5, 0.5]), [1])
+    found = correction(variances, np.array([[0.0], [0.5]]), np.array([3.0]), np.array([0.5]))
     assert found.expected == 3
     assert found.share.tolist() == pytest.approx([0.0, 1.0])
     assert found.variances.tolist() == pytest.approx([0.5, 0.0])

@@ -10,9 +10,9 @@ from deploycost.projecting.utilisation import (
     COMPONENTS,
     LAYER_COSTS,
     LENGTHS,
+    LowerTriangle,
     Parameters,
     Utilisation,
-    _solved,
     ideal_seconds,
 )
 
@@ -62,8 +62,9 @@ def test_triangular_systems_are_solved(size: int) -> None:
     draw = np.random.default_rng(size)
     lower = np.tril(draw.normal(size=(size, size))) / size + np.eye(size)
     right = draw.normal(size=(size, 3))
-    assert lower @ _solved(lower, right) == pytest.approx(right)
-    assert lower @ _solved(lower, right[:, 0]) == pytest.approx(right[:, 0])
+    triangle = LowerTriangle(lower)
+    assert lower @ triangle.solved(right) == pytest.approx(right)
+    assert lower @ triangle.solved(right[:, 0]) == pytest.approx(right[:, 0])
 
 
 def test_left_out_is_what_a_fit_without_the_group_predicts() -> None:
