@@ -77,8 +77,8 @@ AS_USUAL = Planned()
 
 
 class Told(NamedTuple):
-    """A capacity in requests per second and why it is that; the latency at as much of it as is planned; how many servers
-    share the machine's CPU, 1 where its cards compute."""
+    """A capacity in requests per second and why it is that; the latency at as much of it as is planned; how many
+    servers share the machine's CPU, 1 where its cards compute."""
 
     rps: Figure
     reason: str
