@@ -70,7 +70,7 @@ def open_brought(brought: BroughtModel) -> OpenedModel:
     began_ns = perf_counter_ns()
     tokenizer = open_tokenizer(brought)
     if brought.kind == "onnx":
-        graph = open_graph(brought.place)
+        graph = open_graph(brought.place, brought.task)
         producer = f" by {graph.model.producer_name}" if graph.model.producer_name else ""
         architecture = f"ONNX graph of {len(graph.model.graph.node)} nodes{producer}"
         made_of, names, limit, notes = graph, label_names_of(brought.config), None, graph.notes
@@ -99,6 +99,8 @@ def judge(
     width = logits.shape[1]
     names = opened.label_names or tuple(f"LABEL_{number}" for number in range(width))
     _check_width(brought, names, width, task)
+    if isinstance(opened.made_of, GivenGraph):
+        _refuse_probabilities(brought, logits, task)
     label_names, test, note = match_labels(names, dataset, task)
     record = BroughtRecord(
         fingerprint=fingerprint,
@@ -170,6 +172,21 @@ def _check_width(brought: BroughtModel, names: tuple[str, ...], width: int, task
         raise UserError(f"{source!r} answers with {width} numbers; expected one of a regression, see --task")
     if task == "single-label" and width < 2:
         raise UserError(f"{source!r} answers with one number: it is no choice of a label; give --task regression")
+
+
+def _refuse_probabilities(brought: BroughtModel, logits: NDArray[np.float32], task: Task) -> None:
+    """Refuses a graph with a softmax or sigmoid that nobody recognised: the endpoint would compute it once more.
+
+    Logits that are all between 0 and 1 would give every label to every text, so that nothing is lost by it.
+    """
+    shares = bool(((logits >= 0) & (logits <= 1)).all())
+    if task == "single-label":
+        shares = shares and bool(np.allclose(logits.sum(axis=1), 1, atol=1e-3))
+    if shares and task != "regression":
+        raise UserError(
+            f"{brought.spec.source!r} answers with probabilities, and the endpoint makes those of logits; export the "
+            "graph without its last softmax or sigmoid"
+        )
 
 
 def _parameters(opened: OpenedModel) -> int:

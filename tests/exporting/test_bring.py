@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from peft import LoraConfig, PromptEncoderConfig, TaskType, get_peft_model
@@ -20,6 +21,8 @@ from deploycost.errors import UserError
 from deploycost.experiment import BroughtSpec
 from deploycost.exporting.bring import judge, open_brought, trained_model
 from deploycost.exporting.export import export
+from deploycost.exporting.graph import write_onnx
+from deploycost.models.first_token import as_served
 from deploycost.records import BroughtRecord, MultiLabelScores, RegressionScores, Scores, read_record, write_record
 from serving.bundle import Task
 from serving.classifier import Classifier
@@ -194,6 +197,58 @@ def test_an_adapter_of_ours_opens_as_it_was_trained(tuned: Callable[..., Any], t
 
     kept = load_arrays(made.folder / "trained_logits.safetensors")["logits"]
     assert np.abs(logits - kept).max() < 0.1 * kept.std()
+
+
+def as_graph(source: Path, folder: Path, *ends: str) -> Path:
+    """A classifier's graph with more operators at its end, in the hub's layout: what belongs to it lies above it."""
+    network = open_brought(find_brought(BroughtSpec(source=str(source)))).network
+    assert network is not None
+    path = folder / "onnx" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    write_onnx(as_served(network), 64, path)
+    model = onnx.load(str(path))
+    for number, end in enumerate(ends):
+        name = model.graph.output[0].name
+        model.graph.output[0].name = f"end{number}"
+        model.graph.node.append(onnx.helper.make_node(end, [name], [f"end{number}"]))
+    onnx.save(model, str(path))
+    for each in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / each).write_bytes((source / each).read_bytes())
+    return folder
+
+
+def test_a_graphs_regression_is_served_as_it_answered(
+    tiny_classifier: Callable[..., Path], texts_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    source, dataset = tiny_classifier("roberta", "regression", "length"), texts_of("regression")
+    folder = as_graph(source, tmp_path / "graph", "Sigmoid", "Identity")
+    brought = find_brought(BroughtSpec(source=str(folder), max_tokens=64))
+    opened = open_brought(brought)
+    record, logits = judge(opened, dataset, brought.task, "mark")
+    told = sigmoid(answers(source, dataset.test.texts))
+    np.testing.assert_allclose(logits, told, atol=1e-4)
+    (tmp_path / "bundle").mkdir()
+    export(trained_model(opened, record, dataset, logits, tmp_path), "onnx-fp32", tmp_path / "bundle", "mark")
+    (prediction,) = Classifier(tmp_path / "bundle").predict(dataset.test.texts[:1])
+    assert prediction.scores == {"length": pytest.approx(float(told[0, 0]), abs=1e-4)}
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "end"), [("bert", "single-label", "Softmax"), ("distilbert", "multi-label", "Sigmoid")]
+)
+def test_a_graph_that_hides_an_activation_is_not_served_twice_over(
+    tiny_classifier: Callable[..., Path],
+    texts_of: Callable[..., Any],
+    tmp_path: Path,
+    family: str,
+    task: Task,
+    end: str,
+) -> None:
+    source = tiny_classifier(family, task, *LABELS)
+    opened = open_brought(find_brought(BroughtSpec(source=str(as_graph(source, tmp_path, end, "Abs")))))
+    assert opened.label_names == LABELS
+    with pytest.raises(UserError, match=r"answers with probabilities, .* export the graph without its last softmax"):
+        judge(opened, texts_of(task), task, "mark")
 
 
 def refusal(**fields: Any) -> str:
