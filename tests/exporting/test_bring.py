@@ -20,7 +20,7 @@ from deploycost.dataset import Dataset, LabelledTexts
 from deploycost.errors import UserError
 from deploycost.experiment import BroughtSpec
 from deploycost.exporting.bring import judge, open_brought, trained_model
-from deploycost.exporting.export import export
+from deploycost.exporting.export import Refused, export
 from deploycost.exporting.graph import write_onnx
 from deploycost.models.first_token import as_served
 from deploycost.records import BroughtRecord, MultiLabelScores, RegressionScores, Scores, read_record, write_record
@@ -197,6 +197,35 @@ def test_an_adapter_of_ours_opens_as_it_was_trained(tuned: Callable[..., Any], t
 
     kept = load_arrays(made.folder / "trained_logits.safetensors")["logits"]
     assert np.abs(logits - kept).max() < 0.1 * kept.std()
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "labels", "measure"),
+    [("distilbert", "multi-label", LABELS, "accuracy"), ("roberta", "regression", ("length",), "explained variance")],
+)
+def test_what_an_artifact_gives_up_is_judged_whatever_the_task(
+    tiny_classifier: Callable[..., Path], texts_of: Callable[..., Any], tmp_path: Path,
+    family: str, task: Task, labels: tuple[str, ...], measure: str,
+) -> None:  # fmt: skip
+    source, dataset = tiny_classifier(family, task, *labels), texts_of(task)
+    opened = open_brought(find_brought(BroughtSpec(source=str(source))))
+    record, logits = judge(opened, dataset, task, "mark")
+    trained = trained_model(opened, record, dataset, logits, tmp_path)
+    # The trained model is always right, and the artifact answers as it does.
+    chosen = sigmoid(logits) >= 0.5
+    right = [tuple(np.flatnonzero(row)) for row in chosen] if task == "multi-label" else logits[:, 0].tolist()
+    trained = replace(trained, test=replace(trained.test, labels=tuple(right)))
+    (tmp_path / "kept").mkdir()
+    kept = export(trained, "onnx-fp32", tmp_path / "kept", "mark")
+    assert kept.accuracy_drop is not None
+    assert (kept.accuracy_drop.measure, kept.accuracy_drop.flagged) == (measure, False)
+    assert kept.accuracy_drop.value == pytest.approx(0, abs=1e-6)
+    assert (kept.calibration_error is None) == (task == "regression")
+    (tmp_path / "refused").mkdir()
+    with pytest.raises(Refused, match=f"points of {measure} .*--max-accuracy-drop") as told:
+        export(trained, "onnx-fp32", tmp_path / "refused", "mark", max_accuracy_drop=-0.5)
+    assert told.value.accuracy_drop is not None
+    assert told.value.accuracy_drop.limit == -0.5
 
 
 def as_graph(source: Path, folder: Path, *ends: str) -> Path:
