@@ -16,6 +16,7 @@ from deploycost.base_model import LocatedModel, locate_model
 from deploycost.errors import UserError, nearest
 from deploycost.experiment import BroughtSpec
 from deploycost.hub import is_offline, unreachable_reason
+from deploycost.user_path import user_path
 from serving.bundle import Task
 
 Kind = Literal["classifier", "adapter", "onnx"]
@@ -87,6 +88,7 @@ def find_brought(spec: BroughtSpec) -> BroughtModel:
     folder = place.parent if kind == "onnx" else place
     config_path = _config_path(kind, folder)
     config = _read_json(config_path) if config_path.is_file() else {}
+    _require_numbered_labels(spec.source, config)
     base = None
     if kind == "classifier":
         _require_head(spec.source, config)
@@ -103,7 +105,7 @@ def find_brought(spec: BroughtSpec) -> BroughtModel:
 
 
 def _place(source: str) -> Path:
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.exists():
         return path
     if source.startswith((".", "/", "~")) or source.count("/") > 1 or path.suffix.lower() in (".onnx", *_PICKLES):
@@ -186,6 +188,16 @@ def _require_head(source: str, config: dict[str, Any]) -> None:
         )
 
 
+def _require_numbered_labels(source: str, config: dict[str, Any]) -> None:
+    labels = config.get("id2label")
+    if labels is not None and label_names_of(config) is None:
+        told = ", ".join(map(str, labels)) if isinstance(labels, dict) else repr(labels)
+        raise UserError(
+            f"{source!r} numbers its labels {told[:100]} (id2label in its config.json); expected 0, 1 and so on, in "
+            "the order of what it answers"
+        )
+
+
 def _base_of(spec: BroughtSpec, adapter: dict[str, Any]) -> LocatedModel:
     task = adapter.get("task_type")
     if task not in (None, "SEQ_CLS"):
@@ -205,7 +217,7 @@ def _base_of(spec: BroughtSpec, adapter: dict[str, Any]) -> LocatedModel:
 def _tokenizer_place(spec: BroughtSpec, folder: Path, base: LocatedModel | None) -> Path | None:
     """The folder or file of the tokenizer; None where it is the base model's on the hub."""
     if spec.tokenizer is not None:
-        place = Path(spec.tokenizer).expanduser()
+        place = user_path(spec.tokenizer)
         if not place.exists() or (place.is_dir() and not _has_tokenizer(place)):
             raise UserError(f"--tokenizer {spec.tokenizer}: expected a tokenizer.json, or a folder with one")
         return place

@@ -108,6 +108,9 @@ def test_an_adapter_and_its_base(tmp_path: Path) -> None:
         (CONFIG, ("model.safetensors", "tokenizer.json"), {"base": "minilm"}, "--model tells what an adapter sits on"),
         (CONFIG, ("model.safetensors", "tokenizer.json"), {"bits": 4}, "--bits tells what an adapter sits on"),
         (CONFIG, ("model.safetensors",), {"tokenizer": "nowhere"}, "--tokenizer nowhere: expected a tokenizer.json"),
+        (CONFIG, ("model.safetensors",), {"tokenizer": "~nobody.at.all/x"}, "--tokenizer ~nobody.at.all/x: expected"),
+        (CONFIG | {"id2label": {"1": "no", "2": "yes"}}, ("model.safetensors",), {}, "numbers its labels 1, 2 ("),
+        (CONFIG | {"id2label": ["no", "yes"]}, ("model.onnx",), {}, "numbers its labels ['no', 'yes'] (id2label"),
     ],
 )  # fmt: skip
 def test_what_is_no_model(
@@ -123,6 +126,7 @@ def test_pickles_other_files_and_missing_ones(tmp_path: Path, offline: None) -> 
     assert "expected an .onnx file" in refusal(tmp_path / "model.txt")
     assert "did you mean 'model.txt'?" in refusal(tmp_path / "modle.txt")
     assert "HF_HUB_OFFLINE is set" in refusal("nobody/nothing")
+    assert "no such model to bring: ~nobody.at.all/x" in refusal("~nobody.at.all/x")
 
 
 def test_an_index_that_names_weights_elsewhere_is_not_followed(tmp_path: Path) -> None:

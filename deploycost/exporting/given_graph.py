@@ -63,6 +63,10 @@ class GivenGraph:
         """Numbers that the graph holds as weights."""
         return sum(int(np.prod(tensor.dims)) for tensor in self.model.graph.initializer)
 
+    def holds(self, operator: str) -> bool:
+        """Whether one of its nodes is such an operator."""
+        return any(node.op_type == operator for node in self.model.graph.node)
+
 
 def open_graph(path: Path, task: Task) -> GivenGraph:
     """The graph in an ONNX file, with its weights.

@@ -71,7 +71,10 @@ def trim_vocabulary(
     """
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     kept = _kept_tokens(content, _used_tokens(tokenizer, train_texts))
-    old_ids = sorted(content["model"]["vocab"][token] for token in kept)
+    vocabulary = content["model"]["vocab"]
+    # Tokens that were added to the model's vocabulary lie behind it, and the library has them there again.
+    added = sorted({each["id"] for each in content["added_tokens"]} - set(vocabulary.values()))
+    old_ids = [*sorted(vocabulary[token] for token in kept), *added]
     new_ids = {old: new for new, old in enumerate(old_ids)}
     pad = tokenizer.pad_token_id
     if isinstance(pad, int) and new_ids[pad] != pad:
@@ -83,7 +86,7 @@ def trim_vocabulary(
     return Trimming(
         network=trimmed,
         tokenizer=smaller,
-        tokens_before=len(content["model"]["vocab"]),
+        tokens_before=len(vocabulary) + len(added),
         tokens_kept=len(old_ids),
         saved_bytes=saved_bytes,
         unseen_rows=tuple(row for row, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]),

@@ -94,7 +94,8 @@ def _bare_tokenizer(path: Path) -> PreTrainedTokenizerFast:
 
 
 def _network(model: Any, config: dict[str, Any]) -> BroughtNetwork:  # noqa: ANN401 - a transformers model
-    names = label_names_of(config) or tuple(str(model.config.id2label[at]) for at in range(model.config.num_labels))
+    known = model.config.id2label
+    names = label_names_of(config) or tuple(str(known.get(at, f"LABEL_{at}")) for at in range(model.config.num_labels))
     positions = getattr(model.config, "max_position_embeddings", None)
     # These count positions from the padding id.
     reserved = 2 if isinstance(positions, int) and _counts_from_padding(model) else 0

@@ -13,7 +13,12 @@ import pytest
 import torch
 from peft import LoraConfig, PromptEncoderConfig, TaskType, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+)
 
 from deploycost.brought_model import find_brought
 from deploycost.dataset import Dataset, LabelledTexts
@@ -315,6 +320,36 @@ def test_a_classifier_whose_weights_are_not_a_classifiers(
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     assert "cannot load" in refusal(source=str(tmp_path))
     assert "--max-tokens 100: " in refusal(source=str(whole), max_tokens=100)
+
+
+def altered(source: Path, folder: Path, **config: Any) -> Path:
+    """A copy of a classifier with other fields in its config.json."""
+    folder.mkdir()
+    for path in source.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "config.json").write_text(json.dumps(json.loads((source / "config.json").read_text()) | config))
+    return folder
+
+
+def test_a_tokenizer_with_more_tokens_than_the_network_has_embeddings_of(
+    tiny_classifier: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = altered(tiny_classifier("bert", "single-label", *LABELS), tmp_path / "own", vocab_size=200)
+    weights = load_file(source / "model.safetensors")
+    name = "bert.embeddings.word_embeddings.weight"
+    save_file(weights | {name: weights[name][:200].clone()}, source / "model.safetensors", metadata={"format": "pt"})
+    assert "has embeddings of 200 tokens, and its tokenizer numbers them up to 319: " in refusal(source=str(source))
+
+
+def test_a_network_that_fails_on_texts(
+    tiny_classifier: Callable[..., Path], texts_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    config = GPT2Config(vocab_size=320, n_embd=32, n_layer=1, n_head=2, n_positions=64, num_labels=3)
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer = str(tiny_classifier("bert", "single-label", *LABELS))
+    opened = open_brought(find_brought(BroughtSpec(source=str(tmp_path), tokenizer=tokenizer)))
+    with pytest.raises(UserError, match=r"a GPT2ForSequenceClassification, does not run on texts: .* no padding token"):
+        judge(opened, texts_of("single-label"), "single-label", "mark")
 
 
 def test_heads_and_tasks_that_do_not_fit(tiny_classifier: Callable[..., Path], texts_of: Callable[..., Any]) -> None:

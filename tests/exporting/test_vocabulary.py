@@ -1,4 +1,5 @@
 """A vocabulary cut to the task: the same answers for its own words, other pieces and no loss for others."""
+# ruff: noqa: TID253 - these test what is made of the framework
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from deploycost.errors import UserError
 from deploycost.exporting.export import export, with_trimmed_vocabulary
-from deploycost.exporting.vocabulary import Trimming
+from deploycost.exporting.vocabulary import Trimming, trim_vocabulary
 from serving.classifier import Classifier
 
 FAMILIES = ("bert", "distilbert", "roberta")
@@ -68,6 +71,23 @@ def test_unseen_words_are_measured_by_the_task() -> None:
     assert (several.unseen_agreement_ratio, several.unseen_trained_accuracy, several.unseen_accuracy) == (0.5, 0.5, 0)
     numbers = trimming.record("regression", [1.0, 2.0, 3.0], trained[:, :1], served[:, 1:])
     assert (numbers.unseen_agreement_ratio, numbers.unseen_accuracy) == (0, None)
+
+
+def test_tokens_that_were_added_are_kept(tiny_classifier: Callable[..., Path]) -> None:
+    folder = tiny_classifier("bert", "single-label", "World", "Sports", "Business")
+    model, tokenizer = (kind.from_pretrained(folder) for kind in (AutoModelForSequenceClassification, AutoTokenizer))
+    tokenizer.add_tokens(["[url]", "goalkeeper"])
+    model.resize_token_embeddings(len(tokenizer))
+    texts = ("the goal of the goalkeeper [url]", "[url] the goal")
+    trimming = trim_vocabulary(model, tokenizer, texts[:1], texts)
+    assert (trimming.tokens_before, trimming.unseen_rows) == (322, ())
+    assert trimming.tokens_kept < 322
+    assert trimming.tokenizer.tokenize(texts[0])[-2:] == ["goalkeeper", "[url]"]
+    with torch.inference_mode():
+        for text in texts:
+            ids = [each(text, return_tensors="pt")["input_ids"] for each in (tokenizer, trimming.tokenizer)]
+            rows = [each.get_input_embeddings().weight for each in (model, trimming.network)]
+            assert torch.equal(rows[0][ids[0]], rows[1][ids[1]])
 
 
 def test_a_model_that_came_as_a_graph_is_not_cut(opened: Callable[..., Any]) -> None:
