@@ -237,7 +237,7 @@ def _config_path(kind: Kind, folder: Path) -> Path:
 
 def _shelves(folder: Path) -> tuple[Path, ...]:
     """Where what belongs to an ONNX file may lie: the hub's repositories keep it above a folder `onnx`."""
-    return (folder, folder.parent) if folder.name == "onnx" else (folder,)
+    return (folder, whole.parent) if (whole := folder.absolute()).name == "onnx" else (folder,)
 
 
 def _has_tokenizer(folder: Path) -> bool:

@@ -61,18 +61,22 @@ def test_a_graph_its_weights_and_its_tokenizer(tmp_path: Path) -> None:
     assert find(graph, tokenizer=str(elsewhere / "tokenizer.json")).tokenizer_place == elsewhere / "tokenizer.json"
 
 
-@pytest.mark.parametrize("source", ["", "onnx", "onnx/model.onnx"])
-def test_a_hub_repository_keeps_its_config_above_its_graph(tmp_path: Path, source: str) -> None:
+@pytest.mark.parametrize("source", ["", "onnx", "onnx/model.onnx", "model.onnx"])
+def test_a_hub_repository_keeps_its_config_above_its_graph(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = {"problem_type": "multi_label_classification", "id2label": {"0": "rude", "1": "odd"}}
     folder(tmp_path, config, "tokenizer.json")
     folder(tmp_path / "onnx", None, "model.onnx")
-    found = find(tmp_path / source)
+    monkeypatch.chdir(tmp_path / "onnx")
+    place = Path(source) if source == "model.onnx" else tmp_path / source
+    found = find(place)
     assert (found.task, label_names_of(found.config)) == ("multi-label", ("rude", "odd"))
     assert found.tokenizer_place == tmp_path
     folder(tmp_path, config | {"problem_type": "regression"})
-    assert find(tmp_path / source).digest != found.digest
+    assert find(place).digest != found.digest
     folder(tmp_path / "onnx", CONFIG)
-    assert label_names_of(find(tmp_path / source).config) == ("no", "yes")
+    assert label_names_of(find(place).config) == ("no", "yes")
 
 
 def test_an_adapter_and_its_base(tmp_path: Path) -> None:
