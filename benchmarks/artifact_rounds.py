@@ -51,7 +51,7 @@ def operations(shape: EncoderShape, tokens: int) -> float:
 
 def measure_peaks(core: tuple[int, ...]) -> dict[str, float]:
     """Operations per second that a core reaches in each precision, see `benchmarks.peak_rate`."""
-    with Child("the peak rate", ("benchmarks.peak_rate",), core) as child:
+    with Child("the peak rate", ("benchmarks.peak_rate",), core, from_folder=True) as child:
         return child.read(_DEADLINE_S)["operations_per_s"]
 
 
@@ -87,7 +87,7 @@ def cost_ratio(one: Measured, baseline: Measured, *, batched: bool) -> Median:
 
 
 def _started(subject: Subject, texts: Path, core: tuple[int, ...]) -> Child:
-    child = Child(subject.name, ("benchmarks.artifact_loop", str(subject.bundle), str(texts)), core)
+    child = Child(subject.name, ("benchmarks.artifact_loop", str(subject.bundle), str(texts)), core, from_folder=True)
     try:
         child.read(_DEADLINE_S)
     except BaseException:

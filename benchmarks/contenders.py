@@ -86,7 +86,7 @@ class RunningServer:
         self.contender = contender
         self.port = _free_port()
         start_s = time.perf_counter()
-        self._child = Child(contender.name, (*module, "--port", str(self.port)), cores, python)
+        self._child = Child(contender.name, (*module, "--port", str(self.port)), cores, python, from_folder=True)
         try:
             self._wait_for_an_answer(start_s + START_DEADLINE_S)
         except BaseException:

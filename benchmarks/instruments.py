@@ -87,12 +87,12 @@ class RawLoop:
 @contextmanager
 def running_generator(texts_path: Path, texts: int, cores: tuple[int, ...]) -> Iterator[Generator]:
     """The generator, stopped on the way out."""
-    with Child("the load generator", ("benchmarks.load_generator", str(texts_path)), cores) as child:
+    with Child("the load generator", ("benchmarks.load_generator", str(texts_path)), cores, from_folder=True) as child:
         yield Generator(child, texts)
 
 
 @contextmanager
 def running_raw_loop(bundle: Path, texts_path: Path, cores: tuple[int, ...]) -> Iterator[RawLoop]:
     """The raw loop, warm; stopped on the way out. `LoadTestFailed` where it dies."""
-    with Child("the raw loop", ("benchmarks.raw_loop", str(bundle), str(texts_path)), cores) as child:
+    with Child("the raw loop", ("benchmarks.raw_loop", str(bundle), str(texts_path)), cores, from_folder=True) as child:
         yield RawLoop(child)

@@ -33,6 +33,7 @@ from deploycost.benchmarking.endpoint import Endpoint, running_endpoint
 from deploycost.benchmarking.generator import Crew, Generator, running_generator
 from deploycost.environment import machine_facts, now
 from deploycost.errors import DeploycostError
+from deploycost.termination import interrupted_code, sigterm_interrupts
 from loadtests.plan import ProbePlan
 from loadtests.result import merged, quantile_ms
 
@@ -137,9 +138,9 @@ def main() -> int:
     except DeploycostError as error:
         print(f"benchmarks.load_accuracy: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("benchmarks.load_accuracy: interrupted; what it had started is stopped", file=sys.stderr)
-        return 130
+        return interrupted_code(interrupt)
     console, verdicts = Console(width=150), verdicts_of(found)
     for section in sections(found, verdicts):
         console.print(section.as_table())
@@ -307,4 +308,5 @@ def _both(pair: Pair, name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with sigterm_interrupts():
+        sys.exit(main())

@@ -37,6 +37,7 @@ from deploycost.environment import machine_facts, now
 from deploycost.errors import DeploycostError
 from deploycost.experiment import PrecisionGoal
 from deploycost.records import Figure, Slo
+from deploycost.termination import interrupted_code, sigterm_interrupts
 from deploycost.units import percent, rate
 from loadtests.plan import ProbePlan
 from loadtests.result import merged, quantile_ms
@@ -79,10 +80,10 @@ def main() -> int:
     except DeploycostError as error:
         print(f"benchmarks.loadtest: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         kept = f"what was finished is in {asked.keep}" if asked.keep else "nothing was kept"
         print(f"benchmarks.loadtest: interrupted; what it had started is stopped, {kept}", file=sys.stderr)
-        return 130
+        return interrupted_code(interrupt)
     console, verdicts = Console(width=150), verdicts_of(found)
     for section in sections(found, verdicts):
         console.print(section.as_table())
@@ -298,4 +299,5 @@ def page(found: Findings, verdicts: list[Verdict], told: dict[str, object]) -> s
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with sigterm_interrupts():
+        sys.exit(main())

@@ -43,7 +43,7 @@ from deploycost.projecting.fit import (
     left_out,
     rows_by_kind,
 )
-from deploycost.projecting.fitted import NOVELTIES, Fitted, read_fitted
+from deploycost.projecting.fitted import NOVELTIES, Fitted, Novelty, read_fitted
 from deploycost.projecting.hardware import DATA_FOLDER
 from deploycost.projecting.observations import Observation, observe, shipped_observations
 from deploycost.projecting.projection import Projector
@@ -55,6 +55,9 @@ COLUMNS = (
     "model", "task", "hardware", "instance", "precision", "runtime", "batch_size", "seq_len", "threads", "metric",
     "value", "unit", "source", "source_date", "note",
 )  # fmt: skip
+# Both halves of the target, by what may be new about a row.
+HALVES: dict[str, tuple[Novelty, ...]] = {"device": ("device",), "known device": ("runtime", "length")}
+RowsByKind = Mapping[str, Sequence[LeftOut]]
 _SHAPES = ("4L-312D", "6L-384D", "6L-768D", "12L-768D")
 _LENGTHS, _BATCHED_LENGTHS = (16, 32, 64, 128, 256), (32, 64, 128)
 _BATCH = 8
@@ -159,17 +162,29 @@ def errors_of(rows: Sequence[LeftOut], width_of: Callable[[LeftOut], float]) -> 
     return Errors(len(rows), statistics.median(sizes), sizes[int(0.9 * (len(sizes) - 1))], held / len(rows))
 
 
-def by_kind(fitted: Fitted, observations: Sequence[Observation]) -> Iterator[tuple[str, str, int, Errors, Errors]]:
+def by_kind(fitted: Fitted, every: RowsByKind) -> Iterator[tuple[str, str, int, Errors, Errors]]:
     """For what is new and each kind of chip: the number of groups, errors under the shipped widths and under others'.
 
     The last says what a stranger may expect: no row has a part in the width of its own interval.
     """
-    every = rows_by_kind(row for way in WAYS for row in left_out(fitted, observations, way))
     for novelty, kind in product(NOVELTIES, ("gpu", "cpu", "accelerator")):
-        name = f"{kind}/{novelty}"
-        if own := every.get(name):
-            shipped = errors_of(own, lambda _, w=fitted.widths[name]: w)
-            yield novelty, kind, len(distinct_groups(own)), shipped, _across(name, every)
+        if f"{kind}/{novelty}" in every:
+            yield novelty, kind, *_pooled(fitted, every, [f"{kind}/{novelty}"])
+
+
+def by_half(fitted: Fitted, every: RowsByKind) -> Iterator[tuple[str, int, Errors, Errors]]:
+    """The same over all chips for both halves of the target: a device never measured, and one that was, whatever else
+    was new."""
+    for half, novelties in HALVES.items():
+        yield half, *_pooled(fitted, every, [name for name in every if name.partition("/")[2] in novelties])
+
+
+def _pooled(fitted: Fitted, every: RowsByKind, names: Sequence[str]) -> tuple[int, Errors, Errors]:
+    """Of the rows of several kinds: the number of groups, errors under the shipped widths and under others'."""
+    rows = [row for name in names for row in every[name]]
+    across = {name: _widths_of_others(name, every) for name in names}
+    shipped = errors_of(rows, lambda row: fitted.widths[row.kind])
+    return len(distinct_groups(rows)), shipped, errors_of(rows, lambda row: across[row.kind][row.group])
 
 
 def by_way(fitted: Fitted, observations: Sequence[Observation]) -> Iterator[tuple[str, str, Errors, Errors | None]]:
@@ -186,10 +201,10 @@ def by_way(fitted: Fitted, observations: Sequence[Observation]) -> Iterator[tupl
             yield way, kind, errors_of(own, width), errors_of(known, width) if known else None
 
 
-def _across(name: str, every: Mapping[str, Sequence[LeftOut]]) -> Errors:
-    """The errors of a kind, each group under the width that all other rows make, in whatever way they were left out."""
+def _widths_of_others(name: str, every: RowsByKind) -> dict[tuple[Way, int], float]:
+    """The width for each group of a kind that all other rows make, in whatever way they were left out."""
     rows = every[name]
-    widths: dict[tuple[Any, ...], float] = {}
+    widths: dict[tuple[Way, int], float] = {}
     for group in {row.group for row in rows}:
         own = {id(row.observation) for row in rows if row.group == group}
         others = {
@@ -198,7 +213,7 @@ def _across(name: str, every: Mapping[str, Sequence[LeftOut]]) -> Errors:
             if kind in (name, f"{name.partition('/')[0]}/device")
         }
         widths[group] = kind_width(name, others)
-    return errors_of(rows, lambda row: widths[row.group])
+    return widths
 
 
 def by_source(fitted: Fitted, observations: Sequence[Observation]) -> list[tuple[str, Errors]]:
@@ -297,24 +312,19 @@ def checks_here(fitted: Fitted) -> list[Check]:
     return checks
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures if told, prints, writes the page if told."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", action="store_true", help="time reference encoders on this machine first")
-    parser.add_argument("--hardware", default="EPYC Turin", help="what this machine's CPU is, as the facts call it")
-    parser.add_argument(
-        "--threads", type=int, nargs="*", help="numbers of threads to time; default: one, and all cores"
-    )
-    parser.add_argument("--page", type=Path, help="write the page here")
-    options = parser.parse_args(arguments)
-    if options.measure:
-        measure(MEASURED_FILE, options.hardware, options.threads or sorted({1, len(usable_cores())}))
+def found() -> dict[str, Any]:
+    """All that the tables and the page tell."""
     fitted, observations = read_fitted(), shipped_observations()
-    document = {
+    every = rows_by_kind(row for way in WAYS for row in left_out(fitted, observations, way))
+    return {
         "observations": len(observations),
         "settings": len(evidence_of(observations).settings),
         "groups": {way: len(groups) for way, groups in groups_of(evidence_of(observations).settings).items()},
         "widths": fitted.widths,
+        "by_half": [
+            {"new": half, "groups": groups, "shipped": own._asdict(), "other_groups": across._asdict()}
+            for half, groups, own, across in by_half(fitted, every)
+        ],
         "by_kind": [
             {
                 "new": novelty,
@@ -323,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "shipped": own._asdict(),
                 "other_groups": across._asdict(),
             }
-            for novelty, kind, groups, own, across in by_kind(fitted, observations)
+            for novelty, kind, groups, own, across in by_kind(fitted, every)
         ],
         "by_way": [
             {"left_out": way, "kind": kind, **errors._asdict(), "known_device": known._asdict() if known else None}
@@ -338,6 +348,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ],
         "here": [{**check._asdict(), "errors": check.errors._asdict()} for check in checks_here(fitted)],
     }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures if told, prints, writes the page if told."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", action="store_true", help="time reference encoders on this machine first")
+    parser.add_argument("--hardware", default="EPYC Turin", help="what this machine's CPU is, as the facts call it")
+    parser.add_argument(
+        "--threads", type=int, nargs="*", help="numbers of threads to time; default: one, and all cores"
+    )
+    parser.add_argument("--page", type=Path, help="write the page here")
+    options = parser.parse_args(arguments)
+    if options.measure:
+        measure(MEASURED_FILE, options.hardware, options.threads or sorted({1, len(usable_cores())}))
+    document = found()
     _show(document)
     if options.page:
         options.page.write_text(page(document), encoding="utf-8")
@@ -347,10 +372,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _show(document: dict[str, Any]) -> None:
     console = Console()
     table = Table("new", "kind", "rows", "median error", "p90 error", "in the 90 % interval")
-    for each in document["by_kind"]:
+    for each in (*document["by_half"], *document["by_kind"]):
         errors = each["other_groups"]
         shares = (f"{100 * errors[name]:.1f} %" for name in ("median", "p90", "covered"))
-        table.add_row(each["new"], each["kind"], str(errors["rows"]), *shares)
+        table.add_row(each["new"], each.get("kind", "all"), str(errors["rows"]), *shares)
     console.print(table)
     table = Table("known of this machine", "asked", "rows", "median error", "p90 error", "in the 90 % interval")
     for each in document["here"]:

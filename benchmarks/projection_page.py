@@ -11,6 +11,10 @@ _WAYS = {
     "runtime": "a known device with a runtime that was not measured on it",
     "length": "a known device and runtime at a length, batch or model that was not measured",
 }
+_HALVES = {
+    "device": _WAYS["device"],
+    "known device": "a known device with a runtime, length, batch or model that was not measured",
+}
 _LEFT_OUT = {
     "device": "the device",
     "runtime": "the class of runtimes on the device",
@@ -19,7 +23,7 @@ _LEFT_OUT = {
     "shape": "one model shape of a runtime on a device",
     "precision": "one precision of a runtime on a device, on so many cores",
 }
-_TARGETS = {"device": 0.35, "runtime": 0.15, "length": 0.15}
+_TARGETS = {"device": 0.35, "known device": 0.15, "runtime": 0.15, "length": 0.15}
 _WORST = 8
 
 
@@ -29,7 +33,10 @@ def page(document: dict[str, Any]) -> str:
         "# What projections are worth",
         _opening(document),
         "## By what is new about a target",
-        _kinds(document["by_kind"]),
+        "First over all chips, as the target has it: a median of at most 35 % for a device that was never measured, "
+        "and of at most 15 % within a known device in other runtimes or lengths. Then the same rows by kind of chip "
+        "and by what was new. A row counts once for each way in which it was left out.",
+        _kinds(document["by_half"], document["by_kind"]),
         "## By what was left out",
         "The same rows by the group that was taken away, under the shipped intervals. What is new about a row depends "
         "on what is left: a row without the only runtime of its device is of a device that was never measured.",
@@ -64,16 +71,18 @@ def _opening(document: dict[str, Any]) -> str:
     )
 
 
-def _kinds(rows: Sequence[dict[str, Any]]) -> str:
+def _kinds(halves: Sequence[dict[str, Any]], kinds: Sequence[dict[str, Any]]) -> str:
     lines = [
         "| new about the target | chips | rows | groups | median error | target | p90 error | in the 90 % interval | "
         "shipped |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for each in rows:
+    named = [(each, _HALVES[each["new"]], "all") for each in halves]
+    named += [(each, _WAYS[each["new"]], _KINDS[each["kind"]]) for each in kinds]
+    for each, new, chips in named:
         errors, shipped = each["other_groups"], each["shipped"]
         lines.append(
-            f"| {_WAYS[each['new']]} | {_KINDS[each['kind']]} | {errors['rows']} | {each['groups']} | "
+            f"| {new} | {chips} | {errors['rows']} | {each['groups']} | "
             f"{_percent(errors['median'])} | "
             f"{_percent(_TARGETS[each['new']], 0)} | {_percent(errors['p90'])} | {_percent(errors['covered'])} | "
             f"{_percent(shipped['covered'])} |"
@@ -152,10 +161,12 @@ def _reading() -> str:
   other groups only.
 - **CPU rows are of OpenVINO**, int8 and fp32, whole sockets or one, but for what this project measured on one CPU. ONNX
   Runtime on other CPUs than that one rests on how OpenVINO's times differ between them.
-- **The targets** are 35 % for a device never measured and 15 % within a device seen in other runtimes or lengths. GPUs
-  and CPUs meet both over devices, lengths, shapes and precisions left out; where a whole class of runtimes or a whole
-  source is left out, some groups do not (see the tables). Inferentia and Trainium miss them: three chips, five tables,
-  of which one contradicts itself.
+- **The targets** are 35 % for a device never measured and 15 % within a device seen in other runtimes or lengths. Over
+  all chips both are met. The second pools what is easy with what is hard: more than half of its rows are of another
+  length, batch or model alone. By themselves, runtimes that were not measured on a known GPU are half a point over the
+  target. GPUs and CPUs meet both over devices, lengths, shapes and precisions left out; where a whole class of runtimes
+  or a whole source is left out, some groups do not (see the tables). Inferentia and Trainium miss the second: three
+  chips, five tables, of which one contradicts itself.
 - **A class of runtimes left out on CPUs:** more than half of these rows are of the one CPU that was measured here, in
   the one runtime it was measured with. Without it nothing is known of that CPU, nor of that runtime on any, so they are
   rows of a device that was never measured and miss the 15 % of one that was; those of a device still known are in the

@@ -29,6 +29,7 @@ from benchmarks.medians import Median, median_of, with_interval
 from deploycost.environment import machine_facts, now
 from deploycost.experiment import Experiment, write_experiment
 from deploycost.records import (
+    LOAD_RULES,
     Certificate,
     Check,
     CurvePoint,
@@ -164,7 +165,7 @@ def _load(variant: str, capacity: float, draw: Random) -> LoadRecord:
         memory_bytes=MemoryUse(idle=100 * MIB, at_capacity=200 * MIB, peak=256 * MIB), startup_s=1.5, server_cores=1,
         server_cpu_ratio=0.9, client_cpu_ratio=0.2, mean_tokens=53, environment=machine_facts(), seed=1,
         certificate=Certificate(certified=True, checks=checks), bundle_digest=variant, duration_s=60.0,
-        finished_at=now(),
+        finished_at=now(), rules=LOAD_RULES,
     )  # fmt: skip
 
 

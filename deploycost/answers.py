@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycost.costing.crossing import crossovers
-from deploycost.costing.quote import Bounds, Question, quote, refuse_hopeless_slo
+from deploycost.costing.quote import Bounds, Question, cost_order, quote, refuse_hopeless_slo
 from deploycost.costing.recommendation import Limits, recommend
 from deploycost.costing.returns import (
     Terms,
@@ -29,6 +29,7 @@ from deploycost.projecting.machines import Planned
 from deploycost.records import (
     LoadRecord,
     ProfileRecord,
+    Quote,
     Service,
     Subject,
     TuningRecord,
@@ -262,11 +263,11 @@ def _returns(
     one_off = one_off_usd(variant, chosen.usd_per_hour)
     returns, warnings = [], []
     baseline_name = _baseline_of(variant)
-    baseline = next((each for each in sheet.quotes if each.variant == baseline_name and each.replicas), None)
+    baseline = _baseline_row(sheet, baseline_name)
     if chosen.variant == baseline_name:
         warnings.append(f"the recommendation is the baseline itself, {baseline_name}: there is nothing to save")
-    elif baseline is None:
-        warnings.append(f"no return against {baseline_name}: it was not built and load-tested in this run")
+    elif isinstance(baseline, str):
+        warnings.append(f"no return against {baseline_name}: {baseline}")
     else:
         returns.append(return_against_variant(chosen, baseline, one_off, sheet, Terms()))
     try:
@@ -285,6 +286,20 @@ def _baseline_of(variant: Variant) -> str:
     if isinstance(variant.tuning, TuningRecord):
         return BASELINE_VARIANT
     return f"{variant.tuning.slug}.{BASELINE_VARIANT.partition('.')[2]}"
+
+
+def _baseline_row(sheet: QuoteSheet, name: str) -> Quote | str:
+    """The cheapest quote of the baseline that could be deployed, or why there is none."""
+    rows = [each for each in sheet.quotes if each.variant == name]
+    if not rows:
+        return "it was not built and load-tested in this run"
+    priced = [each for each in rows if each.usd_per_million.planned.value is not None]
+    if not priced:
+        return f"its capacity is known in none of its {len(rows)} quotes"
+    deployable = [each for each in priced if each.meets_slo and each.fits_memory]
+    if not deployable:
+        return f"none of its {len(priced)} quotes with a price is known to keep the SLO and to fit memory"
+    return min(deployable, key=cost_order)
 
 
 def _sheet_path(run: Run, variants: Sequence[Subject], question: QuoteSpec, slo_p95_ms: float, *more: Wanted) -> Path:

@@ -14,6 +14,7 @@ from cyclopts import App, CoercionError, CycloptsError, Parameter, convert
 
 from deploycost import __version__
 from deploycost.errors import DeploycostError
+from deploycost.termination import interrupted_code, sigterm_interrupts
 
 # Of disks, and of paths that a user gave.
 _TOLD_OF_FILES = frozenset(
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A user's mistake ends in one line on standard error, never in a traceback.
     """
     try:
-        with _garbage_kept(sys.argv[1:] if arguments is None else arguments):
+        with sigterm_interrupts(), _garbage_kept(sys.argv[1:] if arguments is None else arguments):
             code = app(arguments, exit_on_error=False, print_error=False)
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.flush()
@@ -97,8 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), error.exit_code)
     except CycloptsError as error:
         return _complain(" ".join(str(error).split()) + " Try 'deploycost --help'.", 2)
-    except KeyboardInterrupt:
-        return _complain("interrupted; finished stages are kept, the same command goes on from them", 130)
+    except KeyboardInterrupt as interrupt:
+        told = "interrupted; finished stages are kept, the same command goes on from them"
+        return _complain(told, interrupted_code(interrupt))
     except BrokenPipeError:
         _let_go_of_output()
         return 0  # the reader of our output has seen enough, as in `deploycost prices list | head`
@@ -120,6 +122,7 @@ def _garbage_kept(arguments: Sequence[str]) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.freeze()  # what is left lives until the process ends, which would look it all through once more
         gc.enable()
 
 

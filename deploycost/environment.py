@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-import psutil
 from pydantic import BaseModel, ConfigDict
 
 _TOLD_PACKAGES = (
@@ -44,6 +43,8 @@ def machine_facts(instance_type: str | None = None, gpu_uuid: str | None = None)
     `instance_type` is the user's word for what it is rented as (`g4dn.xlarge`), if anything; `gpu_uuid` is the
     driver's for the GPU that was measured on, without which it is the first that may be used.
     """
+    import psutil
+
     return MachineFacts(
         cpu_model=_cpu_model(),
         cpu_cores=len(usable_cores()),

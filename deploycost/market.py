@@ -23,7 +23,7 @@ from deploycost.costing.request_rows import api_prices_listed
 from deploycost.costing.returns import PROMPT_TEMPLATE_TOKENS, ApiRequest, classification_request
 from deploycost.errors import UserError
 from deploycost.experiment import QuoteSpec
-from deploycost.records import Subject, Variant
+from deploycost.records import ModelRecord, Subject, Variant
 from deploycost.traffic_shape import week_shape
 from deploycost.verdicts import Policy, Traffic
 from pricing.book import PURCHASE_OPTIONS, Offer, PriceBook, load_book
@@ -63,7 +63,7 @@ def alternatives_for(question: QuoteSpec, request: ApiRequest) -> Alternatives:
             ],
             services=[rate for rate in rates if rate.billing == "request"],
             apis=[option for name in apis for option in _apis(name, request)],
-            warnings=warnings,
+            warnings=[*_namesakes(machines), *warnings],
         )
     except PriceError as error:
         hint = _service_hint(question.clouds) if str(error).startswith("unknown cloud") else ""
@@ -113,12 +113,21 @@ def request_for(question: QuoteSpec, variants: Sequence[Subject]) -> ApiRequest:
         UserError: the template cannot be read, or has no place for the text.
     """
     tunings = [each.tuning for each in variants if isinstance(each, Variant)]
-    mean_tokens = tunings[0].mean_tokens if tunings else _sent_tokens(variants)
+    mean_tokens = _whole_tokens(tunings[0]) if tunings else _sent_tokens(variants)
     template_tokens: float = PROMPT_TEMPLATE_TOKENS
+    beginning_tokens = 0.0
     if question.prompt_template is not None:
         labels = tunings[0].label_names if tunings else ()
-        template_tokens = _template_tokens(Path(question.prompt_template), labels)
-    return classification_request(mean_tokens, template_tokens, question.output_tokens)
+        template_tokens, beginning_tokens = _template_tokens(Path(question.prompt_template), labels)
+    return classification_request(mean_tokens, template_tokens, question.output_tokens, beginning_tokens)
+
+
+def _whole_tokens(tuning: ModelRecord) -> float:
+    """The mean length of the task's texts before any was truncated to what our own model is fed.
+
+    An earlier version recorded only what was fed.
+    """
+    return tuning.mean_tokens if tuning.whole_mean_tokens is None else tuning.whole_mean_tokens
 
 
 def _sent_tokens(variants: Sequence[Subject]) -> float:
@@ -162,34 +171,52 @@ def _for_hire(names: Sequence[str], question: QuoteSpec) -> tuple[list[Machine],
 
 
 def _selected(book: PriceBook, cloud: str, region: str | None, options: Sequence[str]) -> list[Offer]:
-    """The offers of several regions or purchase options: an error only where none of them has any."""
-    regions = sorted({offer.region for offer in book.offers}) if region == EVERY else [region]
-    if len(regions) == len(options) == 1:
+    """The offers of several regions or purchase options: an error where a name has a price in none of them."""
+    if region != EVERY and len(options) == 1:
         return select(book, cloud, region, options[0])
     found: dict[str, Offer] = {}
-    refused: PriceError | None = None
     for name in cloud.split(","):
-        for place in regions:
-            for option in options:
-                try:
-                    found |= {offer.key: offer for offer in select(book, name, place, option)}
-                except PriceError as error:
-                    refused = error
-    if not found and refused is not None:
-        raise refused
+        offers: list[Offer] = []
+        refused: list[PriceError] = []
+        for option in options:
+            try:
+                offers += select(book, name, region, option)
+            except PriceError as error:
+                refused.append(error)
+        if not offers:
+            raise refused[0]
+        if region == EVERY:
+            offers.sort(key=lambda offer: offer.region)
+        found |= {offer.key: offer for offer in offers}
     return list(found.values())
 
 
 def _services(name: str, region: str | None) -> list[ServerlessRate]:
-    """The rates of a service by its name (`cloud-run`) or with its provider (`aws-lambda`), in the region asked for."""
-    named = [rate for rate in load_serverless() if name.lower() in (rate.service, f"{rate.provider}-{rate.service}")]
-    if not named or region == EVERY:
+    """The rates of a service by its name (`cloud-run`) or with its provider (`aws-lambda`), in the region asked for.
+
+    The name of a cloud means the cloud: `lambda` rents GPUs.
+    """
+    wanted = name.lower()
+    named = [rate for rate in load_serverless() if wanted in (rate.service, f"{rate.provider}-{rate.service}")]
+    if not named or any(offer.cloud == wanted for offer in load_book().offers):
+        return []
+    if region == EVERY:
         return named
     here = [rate for rate in named if rate.region == (region or DEFAULT_REGIONS.get(rate.provider, rate.region))]
     if not here:
         places = ", ".join(sorted({rate.region for rate in named}))
         raise PriceError(f"no price is known for {name!r} in {region}; there is one in {places}: choose with --region")
     return here
+
+
+def _namesakes(clouds: Sequence[str]) -> list[str]:
+    """That a cloud was taken by its name where a service has the same one."""
+    services = {rate.service: f"{rate.provider}-{rate.service}" for rate in load_serverless()}
+    return [
+        f"{name} is the cloud of that name; the service is called {services[name.lower()]}"
+        for name in clouds
+        if name.lower() in services
+    ]
 
 
 def _service_hint(names: Sequence[str]) -> str:
@@ -220,12 +247,14 @@ def _owned(name: str) -> tuple[OwnedMachine, ...]:
     return load_owned(Path(wanted)) if wanted.lower().endswith(".csv") else (find_owned(wanted),)
 
 
-def _template_tokens(path: Path, labels: Sequence[str]) -> float:
+def _template_tokens(path: Path, labels: Sequence[str]) -> tuple[float, float]:
+    """What a prompt has around its text, and how much of that before it."""
     try:
         template = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read prompt template {path}: {getattr(error, 'strerror', None) or error}") from None
     if "{text}" not in template:
         raise UserError(f"prompt template {path} has no place for the text: write {{text}} where it goes")
-    around = template.replace("{text}", "").replace("{labels}", ", ".join(labels))
-    return float(-(-len(around) // _CHARACTERS_PER_TOKEN))
+    filled = template.replace("{labels}", ", ".join(labels))
+    around, before = filled.replace("{text}", ""), filled.partition("{text}")[0]
+    return float(-(-len(around) // _CHARACTERS_PER_TOKEN)), float(len(before) // _CHARACTERS_PER_TOKEN)

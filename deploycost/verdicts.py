@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -67,7 +67,7 @@ class Capacity(Record):
     """What one variant carries on one machine for hire, and how that is known.
 
     `load` is the measurement it rests on and `server_copies` how many of the measured servers share the machine; both
-    are None where nothing is known. `p95_ms` is the latency to expect at the planned load where no measurement tells.
+    are None where nothing is known. `p95_ms` is the latency to expect at the planned load, where it was not measured.
     """
 
     capacity_rps: Figure
@@ -80,26 +80,6 @@ class Capacity(Record):
     def own_load(self) -> LoadRecord | None:
         """The measurement, if it was made on this very machine."""
         return self.load if self.capacity_rps.basis == "measured" else None
-
-
-class Carried(NamedTuple):
-    """What of a capacity ranks machines: requests per second, None where unknown; its measurement and its servers.
-
-    `p95_ms` is as of a capacity, `is_own` whether the measurement was made on this very machine.
-    """
-
-    rps: float | None
-    load: LoadRecord | None
-    server_copies: int | None
-    p95_ms: float | None = None
-    is_own: bool = False
-
-    @staticmethod
-    def of(capacity: Capacity) -> Carried:
-        """That of a capacity in full."""
-        p95_ms = capacity.p95_ms.value if capacity.p95_ms else None
-        is_own = capacity.own_load is not None
-        return Carried(capacity.capacity_rps.value, capacity.load, capacity.server_copies, p95_ms, is_own)
 
 
 class UnknownQuotes(Record):

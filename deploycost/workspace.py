@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from deploycost.errors import UserError, nearest
 from deploycost.experiment import Experiment, read_experiment, write_experiment
 from deploycost.units import bytes_text
@@ -101,6 +99,8 @@ class Run:
         Raises:
             UserError: another process holds the run, or the folder cannot be made.
         """
+        from filelock import FileLock, Timeout
+
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / ".lock")

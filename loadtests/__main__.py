@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from locust.env import Environment
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+# Locust imports from the folder that it is started in before all others, whatever Python is told, and reads settings
+# there: it is started where this package lies.
+_HOME = LOCUSTFILE.parents[1]
+_LOCUST = (sys.executable, "-P", "-m", "locust", "-f", str(LOCUSTFILE))
 LOOPBACK = "127.0.0.1"
 # Beyond a probe's own time, for Locust to start and stop.
 GRACE_S = 10.0
@@ -158,7 +162,8 @@ def _joining(host: str, port: int) -> list[str]:
 
 
 def _become_worker(host: str, port: int) -> None:
-    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *_joining(host, port)]
+    command = [*_LOCUST, *_joining(host, port)]
+    os.chdir(_HOME)
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 
@@ -166,7 +171,8 @@ def _start_worker(port: int) -> subprocess.Popen[bytes]:
     from loadtests.locustfile import PARENT_VARIABLE
 
     return subprocess.Popen(
-        [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *_joining(LOOPBACK, port), "--loglevel", "ERROR"],
+        [*_LOCUST, *_joining(LOOPBACK, port), "--loglevel", "ERROR"],
+        cwd=_HOME,
         env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

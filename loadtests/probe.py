@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -96,7 +97,7 @@ class _OpenLoop:
         self._plan, self._texts, self._send, self._share = plan, texts, send, share
         warmup_s = (longest_warmup_ns(plan) + 2 * PATIENCE_NS) / NS_PER_S if plan.warmup_s else 0.0
         warm = arrival_offsets_ns(plan.arrivals, plan.rate_rps, warmup_s, plan.seed + _WARMUP_SEED, trace_s)
-        self._warmup_offsets_ns = self._own(warm) if warmup_s else []
+        self._warmup_offsets_ns = self._own(warm if warmup_s else [])
         self._offsets_ns = self._own(window_offsets_ns(plan, trace_s))
         self._warmup_order = self._own_order(plan.seed + _WARMUP_SEED)
         self._order = self._own_order(plan.seed)
@@ -145,8 +146,9 @@ class _OpenLoop:
             late_ratio=plan.give_up_ratio,
         )
 
-    def _own(self, offsets_ns: list[int]) -> list[int]:
-        return offsets_ns[self._share.part :: self._share.parts]
+    def _own(self, offsets_ns: list[int]) -> array[int]:
+        # Eight bytes each: of an hour there may be millions.
+        return array("q", offsets_ns[self._share.part :: self._share.parts])
 
     def _own_order(self, seed: int) -> Iterator[int]:
         return islice(seeded_order(len(self._texts), seed), self._share.part, None, self._share.parts)

@@ -40,11 +40,18 @@ class Discount:
         """Whether the name is the offer's cloud, family or instance type; case does not matter."""
         return self.purchase_option == offer.purchase_option and self.machines in offer.names
 
+    def narrowness(self, offer: Offer) -> int:
+        """How narrowly the name means the offer: 2 by its instance type, 1 by its family, 0 by its cloud."""
+        _, family, machine, short_family, instance_type = offer.names
+        if self.machines in (machine, instance_type):
+            return 2
+        return 1 if self.machines in (family, short_family) else 0
+
 
 def looks_like_discounts(header: Sequence[str]) -> bool:
-    """Whether a file with this first line holds discounts: it says so, or is one already."""
+    """Whether a file with this first line holds discounts: it says so, or has a percentage, though a mistaken one."""
     cells = [cell.strip() for cell in header]
-    return cells[:2] == [*DISCOUNT_COLUMNS] or (len(cells) > 1 and bool(_PERCENT_OFF.fullmatch(cells[1])))
+    return cells[:2] == [*DISCOUNT_COLUMNS] or (len(cells) > 1 and cells[1].endswith("%"))
 
 
 def read_discounts(path: Path) -> list[Discount]:
@@ -73,11 +80,14 @@ def discounts_of(rows: Sequence[Row], file_name: str) -> list[Discount]:
 
 
 def discounted(offer: Offer, discounts: Sequence[Discount]) -> Offer:
-    """The offer with the last discount that covers it taken off its price, and said in its source."""
+    """The offer with the discount taken off its price that names it most narrowly, and said in its source.
+
+    Of several that are as narrow, the last.
+    """
     covering = [discount for discount in discounts if discount.covers(offer)]
     if not covering:
         return offer
-    discount = covering[-1]
+    discount = max(reversed(covering), key=lambda each: each.narrowness(offer))
     left = 1 - discount.ratio
     return replace(
         offer,

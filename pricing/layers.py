@@ -40,15 +40,20 @@ def layer_files(folder: Path) -> list[Path]:
 def laid_over(offers: Sequence[Offer], files: Sequence[Path]) -> tuple[Offer, ...]:
     """The rows with those of the files in place of what they price anew, and their discounts taken off.
 
+    Nothing is taken off rows that a user added: what was negotiated is in their price.
+
     Raises:
         PriceError: a file cannot be read, or all mistakes of the first one that has some.
     """
     machines = read_machines()
-    by_identity = {offer.identity: offer for offer in offers}
+    listed: dict[tuple[str, ...], Offer] = {offer.identity: offer for offer in offers}
+    own: dict[tuple[str, ...], Offer] = {}
     discounts: list[Discount] = []
     for path in files:
         if path.name.endswith(DISCOUNTS_SUFFIX):
             discounts += read_discounts(path)
         else:
-            by_identity |= {offer.identity: offer for offer in read_offers(path, machines)}
-    return tuple(discounted(offer, discounts) if discounts else offer for offer in by_identity.values())
+            layer = own if path.parent.name == OWN else listed
+            layer |= {offer.identity: offer for offer in read_offers(path, machines)}
+    reduced = {identity: discounted(offer, discounts) for identity, offer in listed.items()} if discounts else listed
+    return tuple((reduced | own).values())

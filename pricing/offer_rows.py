@@ -12,6 +12,7 @@ from typing import cast
 from pricing.offer import (
     ARCHITECTURES,
     PURCHASE_OPTIONS,
+    TERM_HOURS,
     VCPU_KINDS,
     WHOLE_HOURS,
     Architecture,
@@ -104,6 +105,9 @@ def offer_of(row: Row, machines: Machines) -> Offer:
         row.mistakes.append("accelerator_name and accelerator_count disagree on whether there is an accelerator")
     purchase_option = cast(PurchaseOption, row.choice("purchase_option", PURCHASE_OPTIONS))
     vcpu_is, cpu_model, architecture = _cpu_of(row, machines.cpus.get(family))
+    upfront = row.optional_number("term_upfront_usd") or Decimal(0)
+    if upfront and purchase_option not in TERM_HOURS:
+        row.mistakes.append(f"term_upfront_usd {upfront} is paid for no term: the row is {purchase_option}")
     billing = _billing_of(row, machines.billing.get((cloud, purchase_option), WHOLE_HOURS))
     sustained = machines.sustained_cpu_ratios.get((cloud, instance_type), Decimal(1))
     return Offer(
@@ -127,7 +131,7 @@ def offer_of(row: Row, machines: Machines) -> Offer:
         sustained_cpu_ratio=row.ratio("sustained_cpu_ratio") if row.text("sustained_cpu_ratio") else sustained,
         billing_granularity_s=billing.granularity_s,
         billing_minimum_s=billing.minimum_s,
-        term_upfront_usd=row.optional_number("term_upfront_usd") or Decimal(0),
+        term_upfront_usd=upfront,
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,7 +25,14 @@ from pricing.discounts import (
 from pricing.errors import PriceError, nearest_names
 from pricing.layers import DISCOUNTS_SUFFIX, OWN
 from pricing.offer import Offer
-from pricing.offer_rows import OFFER_COLUMNS, OFFER_OPTIONAL_COLUMNS, note_duplicates, offer_of, read_machines
+from pricing.offer_rows import (
+    OFFER_COLUMNS,
+    OFFER_OPTIONAL_COLUMNS,
+    note_duplicates,
+    offer_of,
+    read_machines,
+    read_offers,
+)
 from pricing.table import Row, refuse_columns, refuse_mistakes
 
 # What a user must say of a machine; the rest has a usual value.
@@ -34,6 +43,10 @@ _BARE_PRICE = "price"
 _USUAL = {"purchase_option": "on-demand", "accelerator_count": "0"}
 _HOURS, _DOLLARS = ("hour", "h"), ("USD",)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# What people leave out or mistake in names: us-east1 and us-east-1 are not two places of one cloud.
+_SIGNS = re.compile(r"[^a-z0-9]+")
+# USD per hour between which a machine for hire may cost: those that are shipped, some decades apart.
+_LEAST_USD, _MOST_USD = Decimal("0.0001"), Decimal(10_000)
 
 __all__ = ["Added", "add_file", "own_files", "remove_file"]
 
@@ -48,11 +61,12 @@ class Added:
     replaced: bool
 
 
-def add_file(path: Path, folder: Path, book: PriceBook) -> Added:
+def add_file(path: Path, folder: Path, book: PriceBook, today: datetime.date) -> Added:
     """Keeps a CSV or JSON file of price rows or of discounts in the user's folder; one of the same name is replaced.
 
     Rows have the columns of `offers.csv`, of which `family`, `purchase_option`, the accelerator and `note` may be left
-    out; `price` with `unit` and `currency` stands for `usd_per_hour`. Discounts are lines such as `aws-c7i,-12%`.
+    out; `price` with `unit` and `currency` stands for `usd_per_hour`. Clouds, regions and machines of `book` are
+    known whatever their case, and kept as it spells them. Discounts are lines such as `aws-c7i,-12%`.
 
     Raises:
         PriceError: the file cannot be read, or all its mistakes.
@@ -63,7 +77,7 @@ def add_file(path: Path, folder: Path, book: PriceBook) -> Added:
     header, lines = _read_json(path) if path.suffix.lower() == ".json" else _read_csv(path)
     if looks_like_discounts(header):
         return _add_discounts(path, name, folder, header, lines, book)
-    return _add_offers(path, name, folder, header, lines)
+    return _add_offers(path, name, folder, header, lines, _Known(book), today)
 
 
 def own_files(folder: Path) -> dict[str, list[Path]]:
@@ -154,11 +168,15 @@ def _add_discounts(
     named = header[0] == DISCOUNT_COLUMNS[0]
     columns = header if named else (*DISCOUNT_COLUMNS, *DISCOUNT_OPTIONAL_COLUMNS)[: len(header)]
     rows = _rows(path, columns, lines, DISCOUNT_COLUMNS, DISCOUNT_OPTIONAL_COLUMNS)
+    own = _own_identities(folder)
     names = {each for offer in book.offers for each in offer.names}
+    listed = {each for offer in book.offers if offer.identity not in own for each in offer.names}
     discounts = discounts_of(rows, path.name)
     for row, discount in zip(rows, discounts, strict=True):
         if discount.machines and discount.machines not in names:
             row.mistakes.append(f"unknown machines {discount.machines!r}{nearest_names(discount.machines, names)}")
+        elif discount.machines and discount.machines not in listed:
+            row.mistakes.append(f"{discount.machines} has prices of your own only, and nothing is taken off those")
     refuse_mistakes(path, rows)
     cells = [
         (each.machines, f"-{(each.ratio * 100).normalize():f}%", each.purchase_option, each.source)
@@ -170,8 +188,49 @@ def _add_discounts(
     return Added(name, 0, len(discounts), replaced)
 
 
+class _Known:
+    """How the book spells the regions and machines of each cloud, and which family each machine is of."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self._spelled: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        self._families: dict[tuple[str, str], str] = {}
+        for offer in book.offers:
+            for column, name in (("region", offer.region), ("instance_type", offer.instance_type)):
+                self._spelled[offer.cloud, column].setdefault(name.lower(), name)
+            self._families.setdefault((offer.cloud, offer.instance_type), offer.family)
+        for spelled in self._spelled.values():
+            for lower, name in tuple(spelled.items()):
+                spelled.setdefault(_SIGNS.sub("", lower), name)
+
+    def spelled(self, row: Row, cloud: str, column: str) -> str:
+        """The cell as the book spells it, case aside. One that only its signs tell from a known name is a mistake."""
+        told = row.text(column)
+        spelled = self._spelled.get((cloud, column), {})
+        known = spelled.get(told.lower()) or spelled.get(_SIGNS.sub("", told.lower()), told)
+        if known.lower() != told.lower():
+            row.mistakes.append(f"{column} {told!r} is unknown (did you mean {known!r}?)")
+        return known
+
+    def family(self, cloud: str, instance_type: str) -> str:
+        """That of a machine of the book; else the beginning of the type's name, as most clouds have it."""
+        return self._families.get((cloud, instance_type), f"{cloud}-{instance_type.partition('.')[0].lower()}")
+
+
+def _own_identities(folder: Path) -> set[tuple[str, ...]]:
+    """What the rows that were added price."""
+    paths = [path for paths in own_files(folder).values() for path in paths]
+    rows = [path for path in paths if not path.name.endswith(DISCOUNTS_SUFFIX)]
+    return {offer.identity for path in rows for offer in read_offers(path, read_machines())}
+
+
 def _add_offers(
-    path: Path, name: str, folder: Path, header: Sequence[str], lines: Sequence[tuple[int, list[str]]]
+    path: Path,
+    name: str,
+    folder: Path,
+    header: Sequence[str],
+    lines: Sequence[tuple[int, list[str]]],
+    known: _Known,
+    today: datetime.date,
 ) -> Added:
     price = _PRICE if _PRICE in header else _BARE_PRICE
     optional = {*OFFER_COLUMNS, *OFFER_OPTIONAL_COLUMNS, _UNIT, _CURRENCY, _BARE_PRICE} - {*_REQUIRED, price}
@@ -180,10 +239,11 @@ def _add_offers(
     offers: list[Offer] = []
     kept: list[Row] = []
     for row in rows:
-        cells = _completed(row, price)
+        cells = _completed(row, price, known)
         completed = Row(cells, row.line)
         completed.mistakes += row.mistakes
         offers.append(offer_of(completed, machines))
+        _note_implausible(completed, offers[-1], today)
         kept.append(completed)
     note_duplicates(kept, offers)
     refuse_mistakes(path, kept)
@@ -194,13 +254,24 @@ def _add_offers(
     return Added(name, len(offers), 0, replaced)
 
 
-def _completed(row: Row, price: str) -> dict[str, str]:
-    """The cells of a full price row: what was left out has its usual value, and the price its unit."""
+def _note_implausible(row: Row, offer: Offer, today: datetime.date) -> None:
+    """Notes a price that was not yet, and one that no machine has."""
+    if offer.as_of > today:
+        row.mistakes.append(f"as_of {offer.as_of.isoformat()} is in the future")
+    if not _LEAST_USD <= offer.usd_per_hour <= _MOST_USD:
+        row.mistakes.append(f"usd_per_hour {offer.usd_per_hour} is not between {_LEAST_USD} and {_MOST_USD:,}")
+
+
+def _completed(row: Row, price: str, known: _Known) -> dict[str, str]:
+    """The cells of a full price row: names as the book spells them, what was left out as usual, the price's unit."""
     cells = {column: row.text(column) for column in (*_REQUIRED, *OFFER_OPTIONAL_COLUMNS)}
     for column in OFFER_COLUMNS:
         cells[column] = row.text(column) or _USUAL.get(column, "")
     cells[_PRICE] = row.text(price)
-    cells["family"] = cells["family"] or f"{cells['cloud']}-{cells['instance_type'].split('.')[0].lower()}"
+    cells["cloud"] = cloud = cells["cloud"].lower()
+    for column in ("region", "instance_type"):
+        cells[column] = known.spelled(row, cloud, column)
+    cells["family"] = cells["family"].lower() or known.family(cloud, cells["instance_type"])
     unit, currency = row.text(_UNIT), row.text(_CURRENCY)
     if unit not in _HOURS and (unit or price == _BARE_PRICE):
         row.mistakes.append(f"unit {unit!r} is not hour" if unit else "price has no unit: expected hour")

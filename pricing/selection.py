@@ -24,8 +24,9 @@ def select(
     """The price rows meant by `cloud`, cheapest first, then by name.
 
     `cloud` is a cloud (`aws`), a family (`aws-g4dn`, or `g4dn` where one cloud has it), an instance type
-    (`g4dn.xlarge`, `aws-g4dn.xlarge`), `all`, or several of these between commas; case does not matter. Without
-    `region`, each cloud's usual one is taken (`DEFAULT_REGIONS`), and any region of the clouds that have none.
+    (`g4dn.xlarge`, `aws-g4dn.xlarge`), `all`, or several of these between commas; case does not matter. `region` may be
+    `all` too. Without it, each cloud's usual one is taken (`DEFAULT_REGIONS`), and any region of the clouds that have
+    none.
 
     Raises:
         PriceError: a name, region or purchase option is unknown (with the nearest ones), or no price is known for what
@@ -36,7 +37,7 @@ def select(
         hint = nearest_names(purchase_option, PURCHASE_OPTIONS)
         raise PriceError(f"unknown purchase option {purchase_option!r}{hint}; known: {known}")
     regions = {offer.region for offer in book.offers}
-    if region is not None and region not in regions:
+    if region not in (None, EVERYTHING, *regions):
         raise PriceError(f"unknown region {region!r}{nearest_names(region, regions)}; known: {_listed(regions)}")
     names = [name.strip() for name in cloud.split(",")]
     if not all(names):
@@ -54,6 +55,8 @@ def _matching(book: PriceBook, name: str, region: str | None, purchase_option: s
         hint = "; fetch them with 'deploycost prices refresh', or add your own with 'deploycost prices add'"
         hint = hint if purchase_option.startswith("reserved") else ""
         raise PriceError(f"no {purchase_option} price is known for {name!r}; known for it: {there}{hint}")
+    if region == EVERYTHING:
+        return with_option
     here = [
         offer for offer in with_option if offer.region == (region or DEFAULT_REGIONS.get(offer.cloud, offer.region))
     ]

@@ -17,8 +17,10 @@ from typing import Final, NoReturn
 
 from serving.errors import BundleError, ConfigurationError
 from serving.limits import LONGEST_DEADLINE_MS, Limits
-from serving.process import StopSignal
+from serving.process import StopSignal, allow_connections
 
+# Threads that wait for one another only slow a model down; many more than cores can stall the machine.
+_MOST_THREADS_PER_CORE: Final = 8
 _LONGEST_WINDOW_MS: Final = 1000
 # The limits that are counts, and what their options tell of them.
 _COUNTS: Final = {
@@ -38,24 +40,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
     except argparse.ArgumentError as error:  # one line, without the usage that argparse puts before it
         return _refuse(str(error))
-    stop = StopSignal()
+    stop, worker = StopSignal(), options.listen_fd is not None
     try:
-        listener = (
-            _bind(options.host, options.port) if options.listen_fd is None else socket.socket(fileno=options.listen_fd)
-        )
-    except OSError as error:
+        if not worker:
+            _check_threads(options.workers, options.threads)
+        options.max_connections = _fitting_connections(options.max_connections, silent=worker)
+        listener = socket.socket(fileno=options.listen_fd) if worker else _bind(options.host, options.port)
+    except ConfigurationError as error:
+        return _refuse(str(error))
+    except (OSError, UnicodeError) as error:
         return _refuse(_why_unbound(options.host, options.port, error))
     with listener:
-        if options.workers == 1 or options.listen_fd is not None:
+        if worker or options.workers == 1:
             return _serve(listener, options, stop)
-        from serving.workers import Supervisor
+        return _supervise(listener, arguments, options, stop)
 
-        return Supervisor(listener, arguments, options.workers, options.threads).run(stop)
+
+def _check_threads(workers: int, threads: int) -> None:
+    """Warn of more threads than cores; `ConfigurationError` where they are far more."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked, most = f"--workers {workers} --threads {threads}", _MOST_THREADS_PER_CORE * cores
+    if workers * threads > most:
+        raise ConfigurationError(f"{asked}: expected at most {most} threads together on {cores} cores")
+    if workers * threads > cores:
+        _warn(f"{asked}: {workers * threads} threads share {cores} cores; they slow each other")
+
+
+def _fitting_connections(asked: int, silent: bool) -> int:
+    """As many connections as the system allows open files for; said where that is fewer than asked."""
+    allowed = allow_connections(asked)
+    if allowed < asked and not silent:
+        _warn(f"the limit of open files is too low for {asked} connections; {allowed} at a time are taken")
+    return allowed
+
+
+def _supervise(listener: socket.socket, arguments: Sequence[str], options: argparse.Namespace, stop: StopSignal) -> int:
+    """Have workers serve the bundle that lies there now, until stopped."""
+    from serving.bundle import bundle_digest
+    from serving.workers import Supervisor
+
+    try:
+        digest = bundle_digest(options.bundle)
+    except BundleError as error:
+        return _refuse(str(error))
+    return Supervisor(listener, arguments, options.workers, digest).run(stop)
 
 
 def _serve(listener: socket.socket, options: argparse.Namespace, stop: StopSignal) -> int:
     """Load the bundle, listen, say so, and answer until stopped."""
     # Here, and not above: a wrong argument or a taken port is told before anything heavy is imported.
+    from serving.bundle import open_bundle
     from serving.classifier import Classifier
     from serving.http import Endpoint
     from serving.process import run
@@ -65,14 +99,16 @@ def _serve(listener: socket.socket, options: argparse.Namespace, stop: StopSigna
         limits = _limits(options)
         tls = tls_context(options.tls_cert, options.tls_key)
         keys = read_keys(options.api_key_file) if options.api_key_file else None
-        classifier = Classifier(options.bundle, threads=options.threads)
+        bundle = open_bundle(options.bundle)
+        if options.bundle_digest not in (None, bundle.digest):
+            raise BundleError(f"the bundle in {options.bundle} was rebuilt since the others began; restart to serve it")
+        endpoint = Endpoint(Classifier(bundle, threads=options.threads), limits, keys)
     except (BundleError, ConfigurationError) as error:
         return _refuse(str(error))
     host, port = listener.getsockname()[:2]
-    variant = classifier.bundle.manifest.variant
-    line = {"event": "listening", "host": host, "port": port, "pid": os.getpid(), "variant": variant}
+    line = {"event": "listening", "host": host, "port": port, "pid": os.getpid(), "variant": bundle.manifest.variant}
     try:
-        run(Endpoint(classifier, limits, keys), listener, tls, stop, lambda: print(json.dumps(line), flush=True))
+        run(endpoint, listener, tls, stop, lambda: print(json.dumps(line), flush=True))
     except OSError as error:
         return _refuse(_why_unbound(options.host, options.port, error))
     return 0
@@ -103,11 +139,17 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _why_unbound(host: str, port: int, error: OSError) -> str:
+def _why_unbound(host: str, port: int, error: OSError | UnicodeError) -> str:
     """The line for an address that cannot be listened on."""
+    if isinstance(error, UnicodeError):  # a label of it is empty, or longer than names may be
+        return f"--host {host[:80]!r} is no name of a host; expected an address of this machine"
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use; stop what listens there, or take a free port with --port 0"
     return f"cannot listen on {host} port {port}: {error.strerror}; expected an address of this machine and a free port"
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _refuse(message: str) -> int:
@@ -157,7 +199,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--api-key-file", type=Path, metavar="FILE", help="keys that open the endpoint, one a line (default: none)")
     add("--tls-cert", type=Path, metavar="FILE", help="certificate chain in PEM; serves HTTPS")
     add("--tls-key", type=Path, metavar="FILE", help="its key in PEM")
-    add("--listen-fd", type=int, help=argparse.SUPPRESS)  # a worker's: the socket that its supervisor bound
+    # A worker's: the socket that its supervisor bound, and which bundle the others serve.
+    add("--listen-fd", type=int, help=argparse.SUPPRESS)
+    add("--bundle-digest", help=argparse.SUPPRESS)
     return parser
 
 

@@ -8,6 +8,7 @@ out, so nothing is locked.
 
 import asyncio
 import logging
+import math
 import queue
 import threading
 import time
@@ -96,14 +97,14 @@ class Batcher:
             retry_after_s = 1 + int(self._forecast.seconds(self._queued_work))
             waiting = f"{self._queued_texts} of {self._max_queue} texts are waiting"
             raise Overloaded(f"the queue is full: {waiting}", "queue_full", retry_after_s)
-        work = work_of(texts, self._max_tokens)
+        work, is_patient = work_of(texts, self._max_tokens), left_s is None
         if left_s is None:
             self._refuse_late(0, patience_s)
-            left_s = patience_s + 2 * self._forecast.seconds(work)
+            left_s = patience_s
         else:
             self._refuse_late(work, left_s)
         now_s = time.perf_counter()
-        job = Job(texts, work, now_s, now_s + left_s, asker)
+        job = Job(texts, work, now_s, now_s + left_s, is_patient, asker)
         self._queued_texts += len(texts)
         self._queued_work += work
         self._inbox.put(job)
@@ -208,13 +209,16 @@ class Batcher:
         if job is None:
             self._stopping = True
             return
-        if self._is_over(job, time.perf_counter()):
+        start_s = time.perf_counter()
+        if self._is_over(job, start_s):
             return
         try:
             for position, text in enumerate(job.texts):
                 self._pending.append(Item(job, position, self._classifier.encode(text)))
-        except Exception as error:  # noqa: BLE001 - libraries raise what they like, and a dead thread answers nobody
+        except BaseException as error:  # noqa: BLE001 - libraries raise what they like, and a dead thread answers nobody
             self._fail([job], error)
+        if job.is_patient:
+            job.deadline_s += time.perf_counter() - start_s
 
     def _wait_for_company(self) -> None:
         """Let the window of the oldest text run, unless it is alone or the batch is full."""
@@ -259,11 +263,14 @@ class Batcher:
     def _compute(self, batch: list[Item]) -> None:
         """Run one batch and end the jobs that it completes."""
         start_s = time.perf_counter()
+        for item in batch:
+            if item.job.is_patient:
+                item.job.deadline_s = math.inf
         encoded = [item.encoded for item in batch]
         try:
             logits = self._classifier.batch_logits(encoded)
             predictions = self._classifier.describe(encoded, logits)
-        except Exception as error:  # noqa: BLE001 - as above
+        except BaseException as error:  # noqa: BLE001 - as above
             self._fail([item.job for item in batch], error)
             return
         for item, prediction, row in zip(batch, predictions, logits, strict=True):
@@ -273,7 +280,7 @@ class Batcher:
                 self._end(job, None)
         self._report.batch, self._report.start_s = batch, start_s
 
-    def _fail(self, jobs: list[Job], error: Exception) -> None:
+    def _fail(self, jobs: list[Job], error: BaseException) -> None:
         """End `jobs`, and no others, with a failure."""
         # An unknown error could quote the text, so only its type is told.
         told = str(error) if isinstance(error, EngineError) else type(error).__name__

@@ -130,15 +130,24 @@ def open_bundle(folder: Path) -> Bundle:
     manifest that is malformed or of a newer format, a file that is missing, changed, outside the folder, or beside the
     sealed ones.
     """
-    try:
-        content = (folder / MANIFEST_FILE).read_bytes()
-    except OSError as error:
-        raise BundleError(_why_unreadable(folder, error)) from None
+    content = _manifest_bytes(folder)
     manifest = _read_manifest(folder, content)
     problems = _contradictions(manifest) or _damages(folder, manifest)
     if problems:
         raise BundleError(f"the bundle in {folder} cannot be trusted: {'; '.join(problems)}; {_REBUILD}")
     return Bundle(folder=folder, manifest=manifest, digest=hashlib.sha256(content).hexdigest())
+
+
+def bundle_digest(folder: Path) -> str:
+    """The digest of the bundle in `folder`, as it lies there: no file is verified. Raises `BundleError`."""
+    return hashlib.sha256(_manifest_bytes(folder)).hexdigest()
+
+
+def _manifest_bytes(folder: Path) -> bytes:
+    try:
+        return (folder / MANIFEST_FILE).read_bytes()
+    except OSError as error:
+        raise BundleError(_why_unreadable(folder, error)) from None
 
 
 def _write_manifest(folder: Path, content: bytes) -> None:
@@ -158,13 +167,13 @@ def _write_manifest(folder: Path, content: bytes) -> None:
 
 def _why_unreadable(folder: Path, error: OSError) -> str:
     """The line for a manifest that cannot be read."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        return f"the bundle in {folder} cannot be read: {error.strerror}"
     if not folder.exists():
         return f"no bundle at {folder}: there is no such folder; build one with `deploycost build`"
     if not folder.is_dir():
         return f"no bundle at {folder}: expected a folder with a {MANIFEST_FILE}, this is a file"
-    if isinstance(error, FileNotFoundError):
-        return f"the bundle in {folder} is half-written or not a bundle: it has no {MANIFEST_FILE}; {_REBUILD}"
-    return f"the bundle in {folder} cannot be read: {error.strerror}"
+    return f"the bundle in {folder} is half-written or not a bundle: it has no {MANIFEST_FILE}; {_REBUILD}"
 
 
 def _read_manifest(folder: Path, content: bytes) -> Manifest:
@@ -175,7 +184,7 @@ def _read_manifest(folder: Path, content: bytes) -> Manifest:
             remedy = "upgrade deploycost or rebuild it" if version > FORMAT_VERSION else _REBUILD
             raise BundleError(f"the bundle in {folder} has format {version}, expected {FORMAT_VERSION}; {remedy}")
         return _decode(content)
-    except ValueError as error:  # msgspec's errors and broken UTF-8 alike
+    except (ValueError, RecursionError) as error:  # msgspec's errors, broken UTF-8, and nesting without end
         raise BundleError(f"{folder / MANIFEST_FILE} is not a valid manifest: {error}; {_REBUILD}") from None
 
 

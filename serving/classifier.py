@@ -22,6 +22,9 @@ MAX_PADDING_RATIO: Final = 0.1
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 # Two lengths in one batch, so that a model exported with a fixed size is refused at load and not by the first user.
 _PROBE_TEXTS: Final = ("", "warm up")
+# Tables of positions end at 512 or 1,024 as a rule, which this finds. Attention takes memory by the square of the
+# length, and engines keep what they once had: what is longer would cost a server more than its texts may ever do.
+_LONGEST_PROBE: Final = 1025
 
 
 class Classifier:
@@ -98,17 +101,28 @@ class Classifier:
         return logits
 
     def _try_out(self) -> None:
-        """Run the model once; `BundleError` where it cannot, or where its width is not the number of labels."""
-        model, labels = self.bundle.model_path, self.bundle.manifest.labels
-        encoded = [self.encode(text) for text in _PROBE_TEXTS]
-        if not encoded[0].token_ids:
+        """Run the model on short texts and on a text as long as can be, in each bucket where there are some.
+
+        `BundleError` where it fails on one, or where its width is not the number of labels.
+        """
+        short = [self.encode(text) for text in _PROBE_TEXTS]
+        if not short[0].token_ids:
             raise BundleError(
                 f"{self.bundle.tokenizer_path} adds no special tokens: an empty text would be no input at all"
             )
+        self._probe(short, "two short texts")
+        ids, manifest = short[-1].token_ids, self.bundle.manifest
+        for tokens in manifest.token_buckets or (min(manifest.max_tokens, _LONGEST_PROBE),):
+            if tokens <= _LONGEST_PROBE:
+                long = EncodedText((ids * tokens)[:tokens], truncated=False)
+                self._probe([long], f"a text of {tokens} tokens", "; build it with a smaller --max-tokens")
+
+    def _probe(self, encoded: Sequence[EncodedText], told: str, advice: str = "") -> None:
+        model, labels = self.bundle.model_path, self.bundle.manifest.labels
         try:
             shape = self.batch_logits(encoded).shape
         except EngineError as error:
-            raise BundleError(f"{model} fails on two short texts: {error}") from None
+            raise BundleError(f"{model} fails on {told}: {error}{advice}") from None
         expected = (len(encoded), len(labels))
         if shape != expected:
             raise BundleError(

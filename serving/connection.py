@@ -60,6 +60,10 @@ class _Waiting(NamedTuple):
     keep_alive: bool
 
 
+# In place of a request that is not read to its end.
+_UNREAD: Final = Request("", "", {})
+
+
 class Connection:
     """An `asyncio.Protocol`, what httptools calls back, and the `Reply` to the request that is being answered."""
 
@@ -71,13 +75,13 @@ class Connection:
         # The request that is being read.
         self._reading = False
         self._in_head = False
-        self._head_bytes = 0
+        self._raw_bytes = 0
         self._url: list[bytes] = []
         self._headers: dict[bytes, bytes] = {}
-        self._head = Request("", "", {})
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._head = _UNREAD
+        self._body = bytearray()
         self._refusal: Answer | None = None
+        self._messages_read = 0
         # Requests that are whole, and the one that is being answered.
         self._waiting: deque[_Waiting] = deque()
         self._answering: _Waiting | None = None
@@ -86,7 +90,8 @@ class Connection:
         # is certain that the transport holds nothing back which must go first.
         self._wire: Wire | None = None
         self._in_step = True
-        # What is over: everything received from here on is thrown away.
+        # Everything received from here on is thrown away; and, when it is closing, nothing more is answered.
+        self._deaf = False
         self._closing = False
         self._thrown_away = 0
         self._since_s = time.monotonic()
@@ -107,31 +112,41 @@ class Connection:
 
     def data_received(self, data: bytes) -> None:
         """Read on; requests that become whole are answered one after the other."""
-        if self._closing:
+        if self._deaf:
             self._thrown_away += len(data)
             if self._thrown_away > LINGER_BYTES:
                 self.abort()
             return
         if self._answering is not None and not (self._wire and self._wire.answered):
             self._in_step = False
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            if not self._closing:
-                self.data_received(self._without_offer() + data[offer.args[0] :])
-            return
-        except httptools.HttpParserError:
-            if not self._closing:
-                self._cut(Refusal(400, "this is not an HTTP/1.1 request"))
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > self._limits.max_head_bytes:
-                self._cut(self._too_long_a_head())
+        messages_read = self._messages_read
+        self._parse(data)
+        if self._reading and not self._deaf and self._messages_read == messages_read:  # else it was not all of this one
+            self._raw_bytes += len(data)
+            self._refuse_endless()
         self._in_step = self._in_step and len(self._waiting) + self._reading <= 1
-        if self._answering is None:
-            self._answer_next()
-        elif self._waiting and self._transport is not None:
-            self._transport.pause_reading()  # a client that does not wait for answers gets no more room than this
+        self._answer_next()
+
+    def _parse(self, data: bytes) -> None:
+        """Have the parser call what is below for all of `data`."""
+        pieces = [memoryview(data)]
+        while pieces and not self._deaf:
+            piece = pieces.pop()
+            try:
+                self._parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as offer:
+                pieces += (piece[offer.args[0] :], memoryview(self._without_offer()))
+            except httptools.HttpParserError:
+                if not self._deaf:
+                    self._cut(Refusal(400, "this is not an HTTP/1.1 request"))
+
+    def _refuse_endless(self) -> None:
+        """Cut a request off whose head, or whose chunks and trailers, have no end."""
+        if self._in_head:
+            if self._raw_bytes > self._limits.max_head_bytes:
+                self._cut(self._too_long_a_head())
+        elif self._raw_bytes > self._limits.max_head_bytes + 2 * self._limits.max_body_bytes:
+            self._cut(self._too_large())
 
     def eof_received(self) -> None:
         """The client sends no more: it has left. The transport closes itself."""
@@ -139,7 +154,7 @@ class Connection:
     def connection_lost(self, _: Exception | None) -> None:
         """The client has gone; what it still waits for is not to be computed."""
         answered = self._wire is not None and self._wire.cut()
-        self._closing = True
+        self._deaf = self._closing = True
         self._transport = None
         self._server.forget(self)
         self._waiting.clear()
@@ -148,12 +163,14 @@ class Connection:
             self._work = None
 
     def pause_writing(self) -> None:
-        """The client does not read its answers."""
+        """The client does not read its answers: it gets no more of them meanwhile."""
         self._unread_since_s = time.monotonic()
+        self._read_on(False)
 
     def resume_writing(self) -> None:
         """The client reads again."""
         self._unread_since_s = 0.0
+        self._answer_next()
 
     # What the server calls.
 
@@ -175,7 +192,7 @@ class Connection:
 
     def close_if_idle(self) -> None:
         """Close a connection that nothing is under way on."""
-        if self._answering is None and not self._reading and self._transport is not None:
+        if self._answering is None and not (self._reading or self._waiting) and self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
@@ -215,8 +232,8 @@ class Connection:
     def on_message_begin(self) -> None:
         """A request begins."""
         self._reading = self._in_head = True
-        self._head_bytes = self._body_bytes = 0
-        self._url, self._headers, self._body = [], {}, []
+        self._raw_bytes = 0
+        self._url, self._headers, self._body = [], {}, bytearray()
         self._refusal = None
         if self._answering is None:
             self._since_s = time.monotonic()
@@ -250,7 +267,7 @@ class Connection:
             self._cut(self._too_large())
             return
         self._refusal = self._server.application.examine(self._head)
-        if self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._closing:
+        if self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._deaf:
             if self._refusal is not None:
                 self._cut_with(self._refusal)
             elif self._transport is not None:
@@ -259,30 +276,31 @@ class Connection:
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
-        self._body_bytes += len(body)
-        if self._closing:
+        if self._deaf or self._refusal is not None:
             return
-        if self._body_bytes > self._limits.max_body_bytes:
+        self._body += body
+        if len(self._body) > self._limits.max_body_bytes:
             self._cut(self._too_large())
-        elif self._refusal is None:
-            self._body.append(body)
 
     def on_message_complete(self) -> None:
         """A request is whole."""
+        if self._deaf:
+            return
         self._reading = False
-        if not (self._closing or self._parser.should_upgrade()):
+        self._messages_read += 1
+        if not self._parser.should_upgrade():
             # A client of HTTP/1.0 would have to be told that it may keep its connection; it is closed instead.
             keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
             method, path, headers, _ = self._head
-            request = Request(method, path, headers, b"".join(self._body))
-            self._body = []
+            request = Request(method, path, headers, bytes(self._body))
+            self._body = bytearray()
             self._waiting.append(_Waiting(request, self._refusal, keep_alive))
 
     # Answering.
 
     def _answer_next(self) -> None:
-        """Begin with the next request, if one is whole."""
-        while self._waiting and self._answering is None and not self._closing:
+        """Begin with the next request, if one is whole and the client reads what it is told."""
+        while self._waiting and self._answering is None and not self._closing and not self._unread_since_s:
             self._answering = waiting = self._waiting.popleft()
             if waiting.refusal is not None:
                 self.send(waiting.refusal)
@@ -293,8 +311,18 @@ class Connection:
             work = self._server.application.handle(waiting.request, self)
             if self._answering is waiting:
                 self._work = work
-        if not self._waiting and self._transport is not None and not self._transport.is_reading():
-            self._transport.resume_reading()
+        # A client that does not wait for answers gets no more room than this.
+        self._read_on(not (self._waiting or self._unread_since_s))
+
+    def _read_on(self, wanted: bool) -> None:
+        """Read what the client sends, or leave it where it is."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.is_reading() == wanted:
+            return
+        if wanted:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
 
     def _cut(self, refusal: Refusal) -> None:
         """Refuse the request that is being read, and all that follows it."""
@@ -303,15 +331,15 @@ class Connection:
         self._cut_with(answer)
 
     def _cut_with(self, answer: Answer) -> None:
-        if self._answering is None and not self._waiting:  # else an earlier request still waits for its own answer
-            self._write(answer, close=True)
-            self._end()
-        elif self._transport is not None:
-            self.abort()
+        """Answer in its turn, after earlier requests, and then no more."""
+        self._deaf = True
+        self._waiting.append(_Waiting(_UNREAD, answer._replace(close=True), keep_alive=False))
+        if self._answering is None:
+            self._answer_next()
 
     def _end(self) -> None:
         """Say no more, and close once the client has had time to read what was said."""
-        self._closing = True
+        self._deaf = self._closing = True
         self._since_s = time.monotonic()
         self._waiting.clear()
         if self._transport is None:

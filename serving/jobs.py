@@ -34,12 +34,16 @@ class Asker(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Texts that were asked together. Times are of `time.perf_counter`."""
+    """Texts that were asked together. Times are of `time.perf_counter`.
+
+    One that `is_patient` is to begin by its deadline, and may then take as long as it takes; others are to be done.
+    """
 
     texts: Sequence[str]
     work: int
     arrived_s: float
     deadline_s: float
+    is_patient: bool
     asker: Asker
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     failure: Failure | None = None

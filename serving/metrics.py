@@ -5,6 +5,7 @@ Each process counts for itself. With several workers the client library keeps th
 """
 
 import os
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import (
@@ -17,6 +18,7 @@ from prometheus_client import (
     multiprocess,
 )
 
+from serving.errors import ConfigurationError
 from serving.jobs import Batch
 
 MULTIPROCESS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -30,13 +32,17 @@ _TEXTS: Final = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """The counters of one endpoint, in a registry of its own."""
+    """The counters of one endpoint, in a registry of its own.
+
+    Raises `ConfigurationError` where the environment names a folder for them that cannot be used.
+    """
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         # With a folder the metrics write to it, and a collector over the folder is what is registered.
         self._shared = MULTIPROCESS_FOLDER in os.environ
         if self._shared:
+            _require_folder(os.environ[MULTIPROCESS_FOLDER])
             multiprocess.MultiProcessCollector(registry)
         home = None if self._shared else registry
         self._requests = Counter(
@@ -90,3 +96,10 @@ class Metrics:
     def text(self) -> bytes:
         """All of it, in the text format."""
         return generate_latest(self._registry)
+
+
+def _require_folder(name: str) -> None:
+    if not (os.access(name, os.W_OK | os.X_OK) and Path(name).is_dir()):
+        raise ConfigurationError(
+            f"{MULTIPROCESS_FOLDER} is {name!r}, which is no folder that can be written to; unset it, or name one"
+        )

@@ -4,6 +4,7 @@ One input, `text` (BYTES [n] or [n, 1]); outputs `scores` and `logits` (FP32 [n,
 labels) and `truncated` (BOOL [n]); where one label is chosen `labels` (BYTES [n], the best label of each text), where
 each is judged for itself `decisions` (BOOL [n, labels], which of them are given). Tensors travel as JSON or, by the
 binary tensor data extension, behind it: the header `Inference-Header-Content-Length` tells where the JSON ends.
+Clients that write null for what they leave out are understood.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,23 +43,43 @@ class InputTensor(msgspec.Struct):
     shape: Shape
     datatype: Annotated[str, _only("BYTES")]
     data: list[str | list[str]] | msgspec.UnsetType = msgspec.UNSET
-    parameters: Parameters = {}
+    given_parameters: Parameters | None = msgspec.field(default=None, name="parameters")
+
+    @property
+    def parameters(self) -> Parameters:
+        """What was given, if anything."""
+        return self.given_parameters or {}
 
 
 class RequestedOutput(msgspec.Struct):
     """An output that is wanted; `binary_data` asks for it behind the JSON."""
 
     name: str
-    parameters: Parameters = {}
+    given_parameters: Parameters | None = msgspec.field(default=None, name="parameters")
+
+    @property
+    def parameters(self) -> Parameters:
+        """What was given, if anything."""
+        return self.given_parameters or {}
 
 
 class InferRequest(msgspec.Struct):
     """Body of `infer`. `timeout` among the parameters is the deadline, in microseconds, as Triton has it."""
 
     inputs: Annotated[list[InputTensor], msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": 1})]
-    id: str | msgspec.UnsetType = msgspec.UNSET
-    parameters: Parameters = {}
-    outputs: list[RequestedOutput] = []
+    id: str | msgspec.UnsetType | None = msgspec.UNSET
+    given_parameters: Parameters | None = msgspec.field(default=None, name="parameters")
+    given_outputs: list[RequestedOutput] | None = msgspec.field(default=None, name="outputs")
+
+    @property
+    def parameters(self) -> Parameters:
+        """What was given, if anything."""
+        return self.given_parameters or {}
+
+    @property
+    def outputs(self) -> list[RequestedOutput]:
+        """Those that are wanted; none stands for all."""
+        return self.given_outputs or []
 
 
 class OutputTensor(msgspec.Struct, omit_defaults=True):
@@ -195,6 +216,9 @@ def parse(body: bytes, headers: Mapping[bytes, bytes], task: Task) -> tuple[Infe
     if [tensor.name for tensor in asked.inputs] != [INPUT]:
         names = ", ".join(repr(tensor.name[:50]) for tensor in asked.inputs[:5]) or "none"
         raise Refusal(400, f"unexpected inference inputs {names}; expected one, {INPUT!r}")
+    names = [wanted.name for wanted in asked.outputs]
+    if len(set(names)) < len(names):
+        raise Refusal(400, "an output is asked for twice; name each once")
     for wanted in asked.outputs:
         if wanted.name not in OUTPUTS[task]:
             known = ", ".join(OUTPUTS[task])
@@ -261,7 +285,7 @@ def answer(asked: InferRequest, model_name: str, outcomes: Sequence[Outcome], ta
         else:
             tensor.data = [*made] if isinstance(made, list) else made.ravel().tolist()
         tensors.append(tensor)
-    head = _encode(InferResponse(model_name, VERSION, tensors, asked.id))
+    head = _encode(InferResponse(model_name, VERSION, tensors, msgspec.UNSET if asked.id is None else asked.id))
     if not behind:
         return Answer(200, head)
     length = (b"inference-header-content-length", b"%d" % len(head))

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Set by a supervisor in the environment of its workers: standard input is a pipe that ends when the supervisor does.
 TETHERED: Final = "SERVING_TETHERED"
+# Open files beside the connections: libraries, the event loop, the listener, standard streams, and some spare.
+_OWN_FILES: Final = 64
 
 
 class StopSignal:
@@ -41,6 +44,27 @@ class StopSignal:
     def drains_with(self, drain: Callable[[], object]) -> None:
         """From now on the first signal calls `drain`, and the next one exits."""
         self._loading, self._drain = False, drain
+
+
+def allow_connections(wanted: int) -> int:
+    """How many connections of `wanted` this process may have, once its limit of open files is raised as far as needed.
+
+    Each is an open file, and so is each of as many again that are told that they are too many: without a file to
+    accept it by, a connection would be closed without a word.
+    """
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return wanted
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * wanted + _OWN_FILES
+    if files == resource.RLIM_INFINITY or files >= needed:
+        return wanted
+    raised = needed if most == resource.RLIM_INFINITY else min(needed, most)
+    with suppress(ValueError, OSError):  # some systems allow less than they say
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, most))
+        files = raised
+    return min(wanted, max(1, (files - _OWN_FILES) // 2))
 
 
 def run(

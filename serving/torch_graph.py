@@ -76,7 +76,7 @@ def read_graph(path: Path) -> Graph:
     """
     try:
         graph = msgspec.json.decode(path.read_bytes(), type=Graph)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not a graph for torch: {error}") from None
     if graph.format_version != GRAPH_FORMAT:
         raise BundleError(f"{path} has format {graph.format_version}, expected {GRAPH_FORMAT}; rebuild it")

@@ -3,8 +3,9 @@
 The supervisor binds the port and hands the socket down; whichever worker is free accepts the next connection. With a
 socket for each (SO_REUSEPORT) the kernel would spread connections by hash, blind to who is busy, and those that queue
 at a worker that dies would be lost. A worker that dies is replaced; where workers die as fast as they are started,
-the whole ends with a line that says so, since a crash on every start is not mended by starting again. Workers end when
-their supervisor does, however it ends: each watches a pipe that only the supervisor holds open.
+the whole ends with a line that says so, since a crash on every start is not mended by starting again. One that cannot
+be replaced is tried again while others answer. Workers end when their supervisor does, however it ends: each watches a
+pipe that only the supervisor holds open.
 """
 
 import json
@@ -20,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from enum import Enum
 from typing import Final
 
 from serving.limits import Limits
@@ -27,29 +29,45 @@ from serving.process import TETHERED, StopSignal
 
 MOST_DEATHS: Final = 5
 WITHIN_S: Final = 60.0
+# Before a worker that could not be started is tried again; twice as long each time.
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
 # Beyond what a worker grants its own clients when it drains.
 _STOP_GRACE_S: Final = 5.0
 
 
-class Supervisor:
-    """Starts workers on one bound socket, announces them once, and replaces those that die."""
+class _Turn(Enum):
+    """What makes the supervisor act beside its workers: a signal to stop, and a pause that is over."""
 
-    def __init__(self, listener: socket.socket, arguments: Sequence[str], workers: int, threads: int) -> None:
+    STOP = "stop"
+    RETRY = "retry"
+
+
+class Supervisor:
+    """Starts workers on one bound socket, announces them once, and replaces those that die.
+
+    `digest` is the bundle's: a worker that would serve another one, which lies in its place by then, does not start.
+    """
+
+    def __init__(self, listener: socket.socket, arguments: Sequence[str], workers: int, digest: str) -> None:
         self._listener = listener
-        self._command = [sys.executable, "-m", "serving", *arguments, "--listen-fd", str(listener.fileno())]
+        # -P: a folder called `serving` where the user stands is not the endpoint.
+        self._command = [sys.executable, "-P", "-m", "serving", *arguments]
+        self._command += ["--listen-fd", str(listener.fileno()), "--bundle-digest", digest]
         self._number = workers
-        self._threads = threads
         self._workers: list[subprocess.Popen[str]] = []
+        self._answering: set[int] = set()
+        self._announced = False
+        self._failed_starts = 0
         self._deaths_s: deque[float] = deque(maxlen=MOST_DEATHS)
-        # What has happened: a worker that announced itself or died, or `None` for a signal to stop.
-        self._events: queue.SimpleQueue[tuple[subprocess.Popen[str], str] | None] = queue.SimpleQueue()
+        # What has happened: the line by which a worker announced itself, or an empty one where it died; else a turn.
+        self._events: queue.SimpleQueue[tuple[subprocess.Popen[str], str] | _Turn] = queue.SimpleQueue()
         self._folder = ""
 
     def run(self, stop: StopSignal) -> int:
         """Keep the workers going until told to stop; returns the exit code."""
-        _warn_of_too_many_threads(self._number, self._threads)
         self._listener.listen()
-        stop.drains_with(lambda: self._events.put(None))
+        stop.drains_with(lambda: self._events.put(_Turn.STOP))
         self._folder = tempfile.mkdtemp(prefix="serving-metrics-")
         try:
             for _ in range(self._number):
@@ -83,26 +101,56 @@ class Supervisor:
 
     def _watch(self) -> int:
         """Act on what happens, until told to stop or until it cannot go on."""
-        announced: set[int] = set()
-        while (event := self._events.get()) is not None:
+        while (event := self._events.get()) is not _Turn.STOP:
+            if event is _Turn.RETRY:
+                self._start()
+                continue
             worker, line = event
             if line:
-                announced.add(worker.pid)
-                if len(announced) == self._number:
-                    print(json.dumps(json.loads(line) | {"pid": os.getpid()}), flush=True)
+                self._announce(worker, line)
                 continue
             self._workers.remove(worker)
-            if worker.pid not in announced:  # it said why on stderr
-                return worker.returncode if worker.returncode > 0 else 1
-            self._forget_counts(worker.pid)
-            now_s = time.monotonic()
-            self._deaths_s.append(now_s)
-            if len(self._deaths_s) == MOST_DEATHS and now_s - self._deaths_s[0] < WITHIN_S:
-                print(f"error: {MOST_DEATHS} workers died within {WITHIN_S:.0f} s; giving up", file=sys.stderr)
-                return 1
-            print(f"warning: worker {worker.pid} died ({_cause(worker.returncode)}); replacing it", file=sys.stderr)
-            self._start()
+            code = self._replace(worker) if worker.pid in self._answering else self._try_later(worker)
+            if code is not None:
+                return code
         return 0
+
+    def _announce(self, worker: "subprocess.Popen[str]", line: str) -> None:
+        """A worker answers; once all do, say so."""
+        self._answering.add(worker.pid)
+        self._failed_starts = 0
+        if not self._announced and len(self._answering) == self._number:
+            self._announced = True
+            print(json.dumps(json.loads(line) | {"pid": os.getpid()}), flush=True)
+
+    def _replace(self, worker: "subprocess.Popen[str]") -> int | None:
+        """Start another in the place of one that died; the exit code where too many did."""
+        self._answering.remove(worker.pid)
+        self._forget_counts(worker.pid)
+        now_s = time.monotonic()
+        self._deaths_s.append(now_s)
+        if len(self._deaths_s) == MOST_DEATHS and now_s - self._deaths_s[0] < WITHIN_S:
+            print(f"error: {MOST_DEATHS} workers died within {WITHIN_S:.0f} s; giving up", file=sys.stderr)
+            return 1
+        print(f"warning: worker {worker.pid} died ({_cause(worker.returncode)}); replacing it", file=sys.stderr)
+        self._start()
+        return None
+
+    def _try_later(self, worker: "subprocess.Popen[str]") -> int | None:
+        """Have one that could not start, and said why on stderr, started again; the exit code where none answers."""
+        if not self._announced or not self._answering:
+            return worker.returncode if worker.returncode > 0 else 1
+        pause_s = min(FIRST_PAUSE_S * 2**self._failed_starts, LONGEST_PAUSE_S)
+        self._failed_starts += 1
+        print(
+            f"warning: worker {worker.pid} did not start ({_cause(worker.returncode)}); {len(self._answering)} of "
+            f"{self._number} answer, the next try is in {pause_s:g} s",
+            file=sys.stderr,
+        )
+        timer = threading.Timer(pause_s, self._events.put, (_Turn.RETRY,))
+        timer.daemon = True
+        timer.start()
+        return None
 
     def _forget_counts(self, pid: int) -> None:
         """Take a dead worker's requests in flight out of the metrics; what it had counted stays."""
@@ -113,6 +161,7 @@ class Supervisor:
 
     def _end(self) -> None:
         """Have the workers drain, and kill those that do not come to an end."""
+        self._listener.close()  # once the workers have closed theirs, clients are refused and not left to wait
         for worker in self._workers:
             worker.send_signal(signal.SIGTERM)
         end_s = time.monotonic() + Limits().drain_timeout_s + _STOP_GRACE_S
@@ -127,12 +176,3 @@ class Supervisor:
 def _cause(code: int) -> str:
     """How a process ended, in words."""
     return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-
-
-def _warn_of_too_many_threads(workers: int, threads: int) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if workers * threads > cores:
-        print(
-            f"warning: {workers} workers of {threads} threads share {cores} cores; they slow each other",
-            file=sys.stderr,
-        )

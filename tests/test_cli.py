@@ -4,11 +4,13 @@ import gc
 import json
 import subprocess
 import sys
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
-from deploycost.cli import main
+from deploycost.cli import _COMMANDS, main
 
 HEAVY = (
     "torch",
@@ -55,6 +57,14 @@ def test_light_commands_load_no_framework(arguments: list[str]) -> None:
     assert not loaded & set(HEAVY)
 
 
+def test_every_command_that_ends_can_answer_in_json() -> None:
+    places = [(name, name) for name, _ in _COMMANDS if name != "serve"]
+    places += [("prices", name) for name in ("list_prices", "show_price", "check_prices")]
+    places += [("price_files", f"{verb}_prices") for verb in ("refresh", "add", "remove")]
+    for module, name in places:
+        assert "json" in signature(getattr(import_module(f"deploycost.commands.{module}"), name)).parameters, name
+
+
 def test_short_commands_collect_no_garbage_and_leave_that_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr("deploycost.cli.app", lambda *_, **__: seen.append(gc.isenabled()))
@@ -62,6 +72,7 @@ def test_short_commands_collect_no_garbage_and_leave_that_as_it_was(monkeypatch:
         main([command])
     assert seen == [False, True]
     assert gc.isenabled()
+    assert gc.get_freeze_count(), "nor when the process ends"
 
 
 def test_help_names_every_command() -> None:

@@ -50,6 +50,31 @@ def test_the_whole_book_in_all_regions_and_ways() -> None:
     assert len(named("all").machines) < len(everything)
 
 
+def test_the_name_of_a_cloud_is_not_that_of_a_service() -> None:
+    found = named("lambda")
+    assert {machine.offer.cloud for machine in found.machines} == {"lambda"}
+    assert len(found.machines) == 25
+    assert not found.services
+    assert found.warnings == ["lambda is the cloud of that name; the service is called aws-lambda"]
+    assert not named("lambda", region="all").services
+    service = named("aws-lambda")
+    assert ({rate.service for rate in service.services}, service.warnings) == ({"lambda"}, [])
+
+
+@pytest.mark.parametrize("wide", [{"region": "all"}, {"purchase_option": "all"}])
+def test_a_name_without_any_price_is_told_however_wide_the_question(wide: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="'aws-typoo'"):
+        named("aws-g4dn", "aws-typoo", **wide)
+    # Where only some places or ways of paying have a price, those are found.
+    options = {machine.bought for machine in named("aws-g4dn", "aws-c7i", **wide).machines}
+    assert "on-demand" in options
+
+
+def test_a_way_of_paying_that_no_region_has_is_told() -> None:
+    with pytest.raises(UserError, match="no spot price is known for 'aws-c7i'; known for it: on-demand"):
+        named("aws-g4dn", "aws-c7i", region="all", purchase_option="spot")
+
+
 def test_a_mix_joins_the_prices_of_one_machine() -> None:
     found = named(
         "aws-c6i", region="eu-central-1", traffic="spiky", mix={"base": "on-demand", "peak": "spot"}
@@ -115,13 +140,28 @@ def test_a_prompt_template_is_counted(tmp_path: Path, make_variant: Callable[...
     path.write_text("Which of {labels} is the text below?\n{text}\nName:", encoding="utf-8")
     around = len("Which of a, b is the text below?\n\nName:")
     request = request_for(QuoteSpec(prompt_template=str(path), output_tokens=3), [make_variant()])
-    assert request == ApiRequest(50 + -(-around // 4), 3, -(-around // 4))
+    # 33 characters of them before the text.
+    assert request == ApiRequest(
+        50 + -(-around // 4), 3, -(-around // 4), len("Which of a, b is the text below?\n") // 4
+    )
     assert request_for(QuoteSpec(), [make_variant()]) == ApiRequest(110, 5, 60)
+    path.write_text("{text}\nWhich of {labels} is the text above?", encoding="utf-8")
+    assert request_for(QuoteSpec(prompt_template=str(path)), [make_variant()]).beginning_tokens == 0
     path.write_text("no place", encoding="utf-8")
     with pytest.raises(UserError, match="has no place for the text"):
         request_for(QuoteSpec(prompt_template=str(path)), [])
     with pytest.raises(UserError, match="cannot read prompt template"):
         request_for(QuoteSpec(prompt_template=str(tmp_path / "missing")), [])
+
+
+def test_an_api_is_sent_whole_texts(make_variant: Callable[..., Variant], make_brought: Callable[..., Variant]) -> None:
+    # Our own model is fed 50 tokens of the 700 that a text has on the mean.
+    for variant in (make_variant(), make_brought()):
+        tuning = variant.tuning.model_copy(update={"whole_mean_tokens": 700.0})
+        whole = variant.model_copy(update={"tuning": tuning})
+        assert request_for(QuoteSpec(), [whole]) == ApiRequest(760, 5, 60)
+        # What an earlier version recorded.
+        assert request_for(QuoteSpec(), [variant]) == ApiRequest(110, 5, 60)
 
 
 def test_a_machine_of_ones_own_pays_power_by_its_load() -> None:

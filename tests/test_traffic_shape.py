@@ -46,6 +46,27 @@ def test_a_file_in_each_form(tmp_path: Path, name: str, text: str) -> None:
     assert week_shape(str(path)) == tuple(float(hour) for hour in range(24)) * 7
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "end"),
+    [
+        ("sunday.csv", "{day},{hours}", "\n"),
+        ("hours.csv", "{day},{hour}", "\n"),
+        ("sunday.yaml", "{day}: [{hours}]", "\n"),
+    ],
+)
+def test_days_are_where_their_names_put_them(tmp_path: Path, name: str, line: str, end: str) -> None:
+    # Sunday first, as calendars have it. Each day's weights are its number, from Monday, 1, on.
+    path = tmp_path / name
+    order = (*DAYS[-1:], *DAYS[:-1])
+    lines = [
+        line.format(day=day[:3], hours=",".join([str(DAYS.index(day) + 1)] * 24), hour=DAYS.index(day) + 1)
+        for day in order
+        for _ in range(24 if "{hour}" in line else 1)
+    ]
+    path.write_text(end.join(lines), encoding="utf-8")
+    assert week_shape(str(path)) == tuple(float(day + 1) for day in range(7) for _ in range(24))
+
+
 def test_all_mistakes_of_a_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "w.csv"
     told = refusal(path, "\n".join(["nan", "-1", "many", "inf", *["1"] * 163]))
@@ -61,7 +82,20 @@ def test_all_mistakes_of_a_file_at_once(tmp_path: Path) -> None:
         ("w.csv", "\n".join(["0"] * 168), "zero in every hour"),
         ("w.csv", "", "0 hours"),
         ("w.csv", "\n".join(["nan"] * 168), "and 156 more"),
-        ("w.yaml", "{mon: [1], funday: [1]}", "day 'funday'"),
+        ("w.yaml", "{mon: [1], funday: [1]}", "day 'funday' is none of monday,"),
+        ("w.yaml", "\n".join(f"{day}: [{ROW}]" for day in (*DAYS, "mon")), "monday: 48 hours, expected 24"),
+        ("w.yaml", "\n".join(f"{day}: [{ROW}]" for day in (*DAYS, "monday")), "monday: 48 hours, expected 24"),
+        ("w.yaml", "\n".join(f"{day}: [{ROW}]" for day in DAYS).replace("23", "x", 1), "monday hour 23: 'x' is not a"),
+        (
+            "w.csv",
+            "\n".join(f"{day},{ROW}" for day in (*DAYS[:6], "sat")),
+            "saturday: 48 hours, expected 24; sunday: 0",
+        ),
+        (
+            "w.csv",
+            "\n".join([*(f"{day},{ROW}" for day in DAYS[:6]), ROW]),
+            "line 7: names no day, as others do; sunday",
+        ),
         ("w.yaml", "[1, 2", "cannot be read"),
         ("w.yaml", f"[{','.join(['true'] * 168)}]", "hour 0: True is not a number"),
     ],

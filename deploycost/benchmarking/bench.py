@@ -63,17 +63,24 @@ class Bench:
         """How long slow answers are waited for."""
         return max(DRAIN_S, 10 * max(limit_ms for _, _, limit_ms in self.slo.limits) / 1000)
 
-    def run(self, plan: ProbePlan) -> ProbeResult:
-        """The result of a probe of the endpoint, which must have lived through it."""
+    def _sent(self, plan: ProbePlan) -> ProbeResult:
         start_s = time.perf_counter()
         result = self.generator.run(self.endpoint.url, plan)
         self.results.append((result, (start_s, time.perf_counter())))
-        if not self.endpoint.child.alive:
-            raise self.endpoint.child.death()
         return result
 
+    def _require_alive(self) -> None:
+        if not self.endpoint.child.alive:
+            raise self.endpoint.child.death()
+
     def probe(self, rate_rps: float, duration_s: float) -> CurvePoint:
-        """An open-loop probe; after one that failed, the endpoint is given time to be ready again."""
+        """An open-loop probe; after one that failed, the endpoint is given time to be ready again.
+
+        Its point is kept also where the endpoint died in it.
+
+        Raises:
+            LoadTestFailed: the endpoint or the client died, or the endpoint was not ready again.
+        """
         plan = ProbePlan(
             rate_rps=rate_rps,
             warmup_s=self.precision.warmup_s,
@@ -86,8 +93,9 @@ class Bench:
             hopeless_ms=hopeless_ms(self.slo) if self.hasty else 0.0,
             answers=PARITY_ANSWERS,
         )
-        point = curve_point(self.run(plan), self.slo)
+        point = curve_point(self._sent(plan), self.slo)
         self.keep(point)
+        self._require_alive()
         verdict = "ok" if point.meets_slo else point.reason
         self.progress(f"{self.variant}: {rate(rate_rps)}, p95 {milliseconds(point.p95_ms)}: {verdict}")
         if not point.meets_slo:
@@ -98,9 +106,9 @@ class Bench:
         """A closed-loop probe, which no answer can fail for being late.
 
         Raises:
-            LoadTestFailed: the endpoint gave no good answer at all.
+            LoadTestFailed: the endpoint or the client died, or the endpoint gave no good answer at all.
         """
-        result = self.run(
+        result = self._sent(
             ProbePlan(
                 mode="closed",
                 concurrency=users,
@@ -113,6 +121,7 @@ class Bench:
                 answers=PARITY_ANSWERS,
             )
         )
+        self._require_alive()
         if not result.answered:
             kinds = ", ".join(result.errors) or "nothing came back"
             raise LoadTestFailed(f"the endpoint of {self.variant} gave no good answer: {kinds}")

@@ -26,7 +26,9 @@ _TAIL_LINES = 3
 class Child:
     """A Python module run as a process of its own session, pinned to cores, as a context manager.
 
-    `python` is the interpreter that runs it, of another environment where its packages are not those of this one.
+    `python` is the interpreter that runs it, of another environment where its packages are not those of this one. The
+    module is looked for in the current folder only with `from_folder`: what a user keeps there under the name of one of
+    ours is not run in its place.
 
     Its own session keeps a Ctrl-C in the terminal from reaching it before we have stopped it in order.
 
@@ -34,14 +36,23 @@ class Child:
         LoadTestFailed: from `read` and `send`, where the process died or stayed silent.
     """
 
-    def __init__(self, name: str, module: Sequence[str], cores: Sequence[int], python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: Sequence[str],
+        cores: Sequence[int],
+        python: str = sys.executable,
+        *,
+        from_folder: bool = False,
+    ) -> None:
         pinned = ",".join(map(str, cores)) or "-"
+        interpreter = (python,) if from_folder else (python, "-P")
         self.name = name
         self._stopped = False
         self._lines: Queue[str | None] = Queue()
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), pinned, python, "-m", *module],
+            [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), pinned, *interpreter, "-m", *module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

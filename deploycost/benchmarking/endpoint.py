@@ -57,8 +57,13 @@ class Service:
 
     @property
     def alive(self) -> bool:
-        """Whether it is there, as far as can be told."""
-        return self.pid is None or psutil.pid_exists(self.pid)
+        """Whether it is there, as far as can be told; one that has ended may wait for its parent to hear of it."""
+        if self.pid is None:
+            return True
+        try:
+            return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
 
     def death(self) -> LoadTestFailed:
         """The error that tells that it is gone."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 
 from deploycost.benchmarking.bench import (
@@ -22,87 +21,26 @@ from deploycost.benchmarking.certificate import Evidence, certify
 from deploycost.benchmarking.client import Client
 from deploycost.benchmarking.cores import CorePlan, HostState, HostWatch
 from deploycost.benchmarking.endpoint import running_endpoint
-from deploycost.benchmarking.generator import Generator, running_generator
+from deploycost.benchmarking.generator import Generator
 from deploycost.benchmarking.meters import assumed_power, gpu_meter, measured_power, package_meter
 from deploycost.benchmarking.sampling import Meters, Sampler
 from deploycost.benchmarking.search import PRECISIONS, Start, capacity_of, patient
-from deploycost.benchmarking.settings import Saturation, candidates, carries_more, module_of, propose
+from deploycost.benchmarking.settings import Saturation, candidates, carries_more, propose
+from deploycost.benchmarking.task import LoadSubject, Notes, Server, Task
 from deploycost.benchmarking.verdict import QUANTILE
 from deploycost.environment import MachineFacts, now
 from deploycost.experiment import LoadSpec
-from deploycost.records import LOAD_RULES, CurvePoint, Figure, LoadRecord, PowerUse, ServerSettings, Slo, TuningDraft
+from deploycost.records import LOAD_RULES, CurvePoint, Figure, LoadRecord, PowerUse, ServerSettings, TuningDraft
 from deploycost.stats import minimum_samples
 from deploycost.units import milliseconds, rate
 from loadtests.result import ProbeResult, merged, quantile_ms
 
-# Module and arguments of the endpoint with some settings.
-Server = Callable[[ServerSettings], Sequence[str]]
 # Requests kept in flight per server thread to find what the server can do at most.
 SATURATING_USERS = 4
 # As many as give batches company.
 TUNING_USERS = 16
 # Probes so near above the capacity still tell how the server behaves at it.
 EDGE_ROOM = 1.02
-
-
-@dataclass(frozen=True)
-class LoadSubject:
-    """What is tested: a variant's bundle, the texts to send, and the labels they should get, in the same order.
-
-    Where the answers are numbers, written as text, they should come within `tolerance` of those expected.
-    """
-
-    variant: str
-    bundle_folder: Path
-    bundle_digest: str
-    texts: tuple[str, ...]
-    expected_labels: tuple[str, ...] | None
-    mean_tokens: float | None
-    fingerprint: str
-    tolerance: float | None = None
-
-
-@dataclass(frozen=True)
-class Notes:
-    """What a load test tells on its way: each point of a curve, and how far a search for settings has come.
-
-    It goes on from a `draft`, where there is one, and tells each further one.
-    """
-
-    keep: Callable[[CurvePoint], None] = lambda _: None
-    draft: TuningDraft | None = None
-    leave: Callable[[TuningDraft], None] = lambda _: None
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What is to be done, and where."""
-
-    subject: LoadSubject
-    spec: LoadSpec
-    machine: MachineFacts
-    server: Server
-    seed: int
-    progress: Callable[[str], None]
-    notes: Notes
-    client: Client
-
-    @property
-    def slo(self) -> Slo:
-        return slo_of(self.spec)
-
-    @property
-    def name(self) -> str:
-        return f"the endpoint of {self.subject.variant}"
-
-    def cores(self, settings: ServerSettings) -> CorePlan:
-        """Cores of both sides."""
-        return self.client.cores(settings.workers * settings.threads)
-
-    def generator(self, cores: CorePlan) -> AbstractContextManager[Generator]:
-        """The client, with its workers."""
-        client = self.client
-        return running_generator(self.subject.texts, cores.client, client.traffic, client.crew, self.progress)
 
 
 @dataclass(frozen=True)
@@ -117,17 +55,6 @@ class _Measured:
     saturation_rps: float
     points: list[CurvePoint]
     ceiling: ProbeResult
-
-
-def slo_of(spec: LoadSpec) -> Slo:
-    """The objectives that a load test is asked for."""
-    return Slo(
-        p95_ms=spec.slo_p95_ms,
-        max_error_ratio=spec.max_error_ratio,
-        p50_ms=spec.slo_p50_ms,
-        p90_ms=spec.slo_p90_ms,
-        p99_ms=spec.slo_p99_ms,
-    )
 
 
 def measure(
@@ -150,8 +77,7 @@ def measure(
     Raises:
         LoadTestFailed: the endpoint or the client died, hung, did not start, or never gave a good answer.
     """
-    server = server or partial(module_of, subject.bundle_folder)
-    task = _Task(subject, spec, machine, server, seed, progress, notes or Notes(), client or Client())
+    task = Task(subject, spec, machine, seed, progress, server, notes or Notes(), client or Client())
     return (
         _tuned(task)
         if spec.tune and task.client.target is None
@@ -159,7 +85,7 @@ def measure(
     )
 
 
-def _tuned(task: _Task) -> LoadRecord:
+def _tuned(task: Task) -> LoadRecord:
     """The record of the settings that carry the most: of the best of a search, or of the default."""
     tries, name = candidates(task.spec.server_threads), task.subject.variant
     draft = task.notes.draft or TuningDraft(fingerprint=task.subject.fingerprint, begun_at=now())
@@ -187,10 +113,10 @@ def _tuned(task: _Task) -> LoadRecord:
     return found[chosen].model_copy(update={"tuned": True, "tried": told})
 
 
-def _saturated(task: _Task, generator: Generator, settings: ServerSettings) -> Saturation:
+def _saturated(task: Task, generator: Generator, settings: ServerSettings) -> Saturation:
     """What the endpoint does with these settings under as many users as the objective leaves room for."""
     cores = task.cores(settings)
-    with running_endpoint(task.name, tuple(task.server(settings)), cores.server) as endpoint:
+    with running_endpoint(task.name, task.module(settings), cores.server) as endpoint:
         bench = Bench(
             task.subject.variant,
             task.slo,
@@ -207,7 +133,7 @@ def _saturated(task: _Task, generator: Generator, settings: ServerSettings) -> S
     return Saturation(result.achieved_rps, p95_ms)
 
 
-def _measure_with(task: _Task, settings: ServerSettings) -> LoadRecord:
+def _measure_with(task: Task, settings: ServerSettings) -> LoadRecord:
     cores = task.cores(settings)
     watch = HostWatch(cores.server)
     with ExitStack() as stack:
@@ -215,10 +141,10 @@ def _measure_with(task: _Task, settings: ServerSettings) -> LoadRecord:
     return _record(task, settings, cores, measured, watch.finish())
 
 
-def _measure(stack: ExitStack, task: _Task, settings: ServerSettings, cores: CorePlan) -> _Measured:
+def _measure(stack: ExitStack, task: Task, settings: ServerSettings, cores: CorePlan) -> _Measured:
     subject, spec, slo = task.subject, task.spec, task.slo
     generator = stack.enter_context(task.generator(cores))
-    endpoint = task.client.endpoint(stack, task.name, task.server(settings), cores)
+    endpoint = task.client.endpoint(stack, task.name, task.module(settings), cores)
     sampler = None
     if (pid := endpoint.child.pid) is not None:
         meters = Meters(package=package_meter(), gpu=gpu_meter())
@@ -242,7 +168,7 @@ def _measure(stack: ExitStack, task: _Task, settings: ServerSettings, cores: Cor
     return _Measured(bench, sampler, first_answer_s, lone, start, saturation_rps, points, ceiling)
 
 
-def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _Measured, host: HostState) -> LoadRecord:
+def _record(task: Task, settings: ServerSettings, cores: CorePlan, measured: _Measured, host: HostState) -> LoadRecord:
     subject, threads = task.subject, settings.workers * settings.threads
     slo, capacity = (
         measured.bench.slo,
@@ -294,7 +220,7 @@ def _record(task: _Task, settings: ServerSettings, cores: CorePlan, measured: _M
 
 
 def _power(
-    task: _Task, sampler: Sampler, busy: list[Period], cores: int, at_capacity: Sequence[ProbeResult]
+    task: Task, sampler: Sampler, busy: list[Period], cores: int, at_capacity: Sequence[ProbeResult]
 ) -> PowerUse:
     answers_per_s = fmean(result.achieved_rps for result in at_capacity)
     counted = sampler.watts(busy)

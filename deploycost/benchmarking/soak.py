@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from deploycost.benchmarking.bench import Bench, probe_ceiling
+from deploycost.benchmarking.bench import Bench, Period, probe_ceiling
 from deploycost.benchmarking.certificate import Evidence, certify
-from deploycost.benchmarking.client import Client
-from deploycost.benchmarking.cores import HostWatch
+from deploycost.benchmarking.cores import CorePlan, HostWatch
 from deploycost.benchmarking.crossing import Prior
-from deploycost.benchmarking.generator import running_generator
-from deploycost.benchmarking.loadtest import LoadSubject, Server, agreement, slo_of
+from deploycost.benchmarking.loadtest import agreement
 from deploycost.benchmarking.sampling import Sampler
 from deploycost.benchmarking.search import PRECISIONS
-from deploycost.benchmarking.settings import module_of
-from deploycost.environment import MachineFacts, now
-from deploycost.experiment import LoadSpec
+from deploycost.benchmarking.task import Task
+from deploycost.environment import now
 from deploycost.records import CurvePoint, Figure, Miss, ServerSettings, SoakRecord
 from deploycost.stats import minimum_samples, wilson_interval
-from loadtests.result import merged, quantile_ms
+from loadtests.result import ProbeResult, merged, quantile_ms
 
 
 @dataclass(frozen=True)
@@ -36,68 +32,75 @@ class Soak:
     settings: ServerSettings | None
 
 
-def soak(
-    subject: LoadSubject,
-    spec: LoadSpec,
-    asked: Soak,
-    machine: MachineFacts,
-    seed: int,
-    progress: Callable[[str], None],
-    server: Server | None = None,
-    client: Client | None = None,
-) -> SoakRecord:
-    """Whether the endpoint held the objectives of `spec` at the rate; everything started is stopped again.
+@dataclass(frozen=True)
+class _Held:
+    """What the processes left behind when they had been stopped: the probe, when it ran, and what came of it."""
+
+    point: CurvePoint
+    result: ProbeResult
+    period: Period
+    sampler: Sampler | None
+    ceiling: ProbeResult
+
+
+def soak(task: Task, asked: Soak) -> SoakRecord:
+    """Whether the endpoint held the objectives of the task at the rate; everything started is stopped again.
+
+    The task's notes are given what was seen of it, also where the endpoint died.
 
     Raises:
         LoadTestFailed: the endpoint or the client died, hung or did not start.
     """
-    client, slo = client or Client(), slo_of(spec)
-    settings = asked.settings or ServerSettings(threads=spec.server_threads)
-    threads = settings.workers * settings.threads
-    cores = client.cores(threads)
-    module = server(settings) if server else module_of(subject.bundle_folder, settings)
+    settings = asked.settings or ServerSettings(threads=task.spec.server_threads)
+    cores = task.cores(settings)
     watch = HostWatch(cores.server)
     with ExitStack() as stack:
-        generator = stack.enter_context(
-            running_generator(subject.texts, cores.client, client.traffic, client.crew, progress)
-        )
-        endpoint = client.endpoint(stack, f"the endpoint of {subject.variant}", module, cores)
-        sampler = None
-        if (pid := endpoint.child.pid) is not None:
-            sampler = stack.enter_context(Sampler(pid, cores.client))
-        precision = PRECISIONS[spec.precision]
-        # What is asked is how it goes for as long as was asked; a slow minute is part of the answer.
-        bench = Bench(subject.variant, slo, precision, generator, endpoint, seed, progress, hasty=False)
-        point = bench.probe(asked.rate_rps, asked.duration_s)
-        endpoint.child.stop()
-        ceiling = probe_ceiling(generator, cores, slo, asked.rate_rps)
-    result, period = bench.results[-1]
+        held = _hold(stack, task, asked, settings, cores)
     evidence = Evidence(
-        slo=slo,
+        slo=task.slo,
         cores=cores,
-        decisive=[result],
-        at_capacity=[result] if point.meets_slo else [],
-        ceiling=ceiling,
+        decisive=[held.result],
+        at_capacity=[held.result] if held.point.meets_slo else [],
+        ceiling=held.ceiling,
         host=watch.finish(),
         agreement=None,
-        loaded_agreement=agreement(subject, [result]),
-        target=client.target,
+        loaded_agreement=agreement(task.subject, [held.result]),
+        target=task.client.target,
     )
-    return _record(subject, asked, machine, client, point, evidence).model_copy(
-        update={
-            "memory_bytes": sampler.memory_use([period]) if sampler else None,
-            "server_cpu_ratio": sampler.cpu_ratio([period], threads) if sampler else None,
-        }
-    )
+    return _record(task, asked, settings, held, evidence)
 
 
-def _record(
-    subject: LoadSubject, asked: Soak, machine: MachineFacts, client: Client, point: CurvePoint, evidence: Evidence
-) -> SoakRecord:
-    delays = merged(result.dispatch for result in evidence.decisive)
+def _hold(stack: ExitStack, task: Task, asked: Soak, settings: ServerSettings, cores: CorePlan) -> _Held:
+    generator = stack.enter_context(task.generator(cores))
+    endpoint = task.client.endpoint(stack, task.name, task.module(settings), cores)
+    sampler = None
+    if (pid := endpoint.child.pid) is not None:
+        sampler = stack.enter_context(Sampler(pid, cores.client))
+    bench = Bench(
+        task.subject.variant,
+        task.slo,
+        PRECISIONS[task.spec.precision],
+        generator,
+        endpoint,
+        task.seed,
+        task.progress,
+        task.notes.keep,
+        # What is asked is how it goes for as long as was asked; a slow minute is part of the answer.
+        hasty=False,
+    )
+    point = bench.probe(asked.rate_rps, asked.duration_s)
+    # The null server takes its place, on the same cores.
+    endpoint.child.stop()
+    ceiling = probe_ceiling(generator, cores, task.slo, asked.rate_rps)
+    return _Held(point, *bench.results[-1], sampler, ceiling)
+
+
+def _record(task: Task, asked: Soak, settings: ServerSettings, held: _Held, evidence: Evidence) -> SoakRecord:
+    point, client, sampler = held.point, task.client, held.sampler
+    delays = merged([held.result.dispatch])
     ratios = {miss.objective: missed_ratio(miss) for miss in point.misses}
     return SoakRecord(
-        variant=subject.variant,
+        variant=task.subject.variant,
         slo=evidence.slo,
         rate_rps=asked.rate_rps,
         rate_reason=asked.rate_reason,
@@ -109,10 +112,12 @@ def _record(
         dispatch_p99_ms=quantile_ms(delays, 0.99) if delays.get_total_count() >= minimum_samples(0.99) else None,
         calibration_drift_ratio=evidence.host.drift_ratio,
         certificate=certify(evidence),
+        memory_bytes=sampler.memory_use([held.period]) if sampler else None,
+        server_cpu_ratio=sampler.cpu_ratio([held.period], settings.workers * settings.threads) if sampler else None,
         url=client.target.url if client.target else "",
         arrivals=client.traffic.arrivals,
         texts_per_request=client.traffic.texts_per_request,
-        environment=machine,
+        environment=task.machine,
         finished_at=now(),
     )
 

@@ -14,6 +14,7 @@ from deploycost.commands.soak import CourseFlags, hold
 from deploycost.commands.traffic import ServiceFlags, TrafficFlags, client_of, own_texts
 from deploycost.environment import machine_facts
 from deploycost.errors import NoAnswer, UserError, unknown_name
+from deploycost.experiment import Experiment
 from deploycost.records import LoadRecord, Variant
 from deploycost.reporting.tables import load_curve_table, settings_table
 from deploycost.task_dataset import load_texts
@@ -21,7 +22,7 @@ from deploycost.units import rate
 from deploycost.workspace import open_run
 
 if TYPE_CHECKING:
-    pass
+    from deploycost.benchmarking.client import Client
 
 
 def loadtest(
@@ -55,18 +56,26 @@ def loadtest(
         test = service_test(variants, load, traffic, service, client, instance_type)
         if holds:
             return hold_service(test, load, place, course, json=json)
-        records = [find_service_capacity(test)]
-    else:
-        run = open_run(place.runs_dir, place.run)
-        wanted = asked(run, None, load)
-        chosen = _chosen(pipeline.variants_of(run), variants)
-        seed, texts = wanted.training.seed, own_texts(traffic)
-        sample = pipeline.sample_texts(texts or load_texts(wanted.dataset, seed).test.texts, seed)
-        bench = pipeline.LoadBench(sample, machine_facts(instance_type), client, own_texts=texts is not None)
-        if holds:
-            return hold(run, wanted, chosen, bench, course, json=json)
-        with run.locked():
-            records = pipeline.load_test(run, run.adopt(wanted), chosen, bench, say, again=course.again)
+        return _show([find_service_capacity(test)], json=json)
+    run = open_run(place.runs_dir, place.run)
+    wanted = asked(run, None, load)
+    chosen = _chosen(pipeline.variants_of(run), variants)
+    bench = _bench(wanted, traffic, client, instance_type)
+    if holds:
+        return hold(run, wanted, chosen, bench, course, json=json)
+    with run.locked():
+        records = pipeline.load_test(run, run.adopt(wanted), chosen, bench, say, again=course.again)
+    return _show(records, json=json)
+
+
+def _bench(wanted: Experiment, traffic: TrafficFlags, client: Client, instance_type: str | None) -> pipeline.LoadBench:
+    """The bench for the texts that were given, else for those of the test split."""
+    seed, texts = wanted.training.seed, own_texts(traffic)
+    sample = pipeline.sample_texts(texts or load_texts(wanted.dataset, seed).test.texts, seed)
+    return pipeline.LoadBench(sample, machine_facts(instance_type), client, own_texts=texts is not None)
+
+
+def _show(records: list[LoadRecord], *, json: bool) -> int:
     for record in records:
         _tell_texts(record)
     if json:

@@ -55,18 +55,22 @@ def refresh_prices(
 
     Example: deploycost prices refresh --cloud azure --region eastus --region westeurope
     """
-    from pricing.refreshing.refresh import Services, refresh
+    from pricing.refreshing.refresh import Services, refresh, refuse_unready
 
     services = Services(
         (base_url or os.environ.get(_BASE_URL_VARIABLE) or "").rstrip("/") or None,
         gcp_key or os.environ.get(_GCP_KEY_VARIABLE) or None,
     )
+    clouds = list(dict.fromkeys(name.strip() for name in cloud.split(",")))
+    if gcp_key and "gcp" not in clouds:
+        raise UserError("--gcp-key is of no use without gcp in --cloud: leave it out")
     regions = [name.strip() for each in region for name in each.split(",")]
     outcomes: list[Refreshed] = []
     try:
+        refuse_unready(clouds, regions, services)
         with _progress() as progress:
-            for name in cloud.split(","):
-                for outcome in refresh(name.strip(), regions, prices_folder(), services, date.today(), progress):
+            for name in clouds:
+                for outcome in refresh(name, regions, prices_folder(), services, date.today(), progress):
                     outcomes.append(outcome)
                     say(_told(outcome))
     except PriceError as error:
@@ -93,7 +97,7 @@ def add_prices(
     from pricing.own import add_file
 
     try:
-        added = add_file(file, prices_folder(), load_book())
+        added = add_file(file, prices_folder(), load_book(), date.today())
     except PriceError as error:
         raise UserError(str(error)) from None
     if json:

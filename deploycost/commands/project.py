@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
+from deploycost.commands.options import Place
 from deploycost.commands.output import say, show, show_json, warn
 from deploycost.errors import UserError
 from deploycost.projecting.calibration import (
@@ -18,10 +20,13 @@ from deploycost.projecting.calibration import (
     read_calibration,
 )
 from deploycost.projecting.hardware import Device, devices, find_place
-from deploycost.projecting.projection import Projector
+from deploycost.projecting.projection import Projector, Recorded
+from deploycost.projecting.recorded import recorded_in
 from deploycost.projecting.table import Answer, answer_questions, answers_csv, read_questions, read_row
+from deploycost.records import LoadRecord, Variant, read_record
 from deploycost.units import milliseconds, rate
-from deploycost.workspace import write_text
+from deploycost.variants import variants_of
+from deploycost.workspace import open_run, write_text
 
 # What is asked where a flag is not given: the runtime and precision that this product's own bundles would use there.
 _GPU_DEFAULTS = ("ONNX Runtime", "fp16")
@@ -55,6 +60,14 @@ def project(
     calibration: Annotated[
         Path | None, Parameter(help="File of 'deploycost calibrate' that 'here' means. Default: this machine's.")
     ] = None,
+    record: Annotated[
+        tuple[Path, ...],
+        Parameter(
+            help="load.json of 'deploycost loadtest' of a variant of the run, made on any machine: it joins the "
+            "evidence, and decides where its very setting is asked."
+        ),
+    ] = (),
+    place: Place | None = None,
     list_hardware: Annotated[bool, Parameter(negative="", help="List the devices that are known.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print one JSON document instead of tables.")] = False,
 ) -> int:
@@ -63,21 +76,42 @@ def project(
     Example: deploycost project --hardware T4 --model minilm --tokens 64 --batch 8
 
     Example: deploycost project --table questions.csv --output answers.csv
+
+    Example: deploycost project --hardware c7i --model minilm --tokens 64 --record load.json --run demo
     """
     if list_hardware:
         return _list(json)
-    here, projector = _calibrated(calibration)
+    here, projector = _known(calibration, record, place or Place())
     if table is not None:
         return _answer_file(projector, here, table, output, json)
     return _answer_one(projector, here, asked or Asked(), json)
 
 
-def _calibrated(path: Path | None) -> tuple[Device | None, Projector]:
-    """What `here` means and the evidence that comes with it; neither where this machine was not calibrated."""
-    if path is None and not calibration_file().exists():
-        return None, Projector()
-    found = read_calibration(path)
-    return calibrated_device(found), Projector(own=tuple(observations_of(found)))
+def _known(calibration: Path | None, records: Sequence[Path], place: Place) -> tuple[Device | None, Projector]:
+    """What `here` means, None where this machine was not calibrated, and all evidence, the user's own included."""
+    if not records and place.run is not None:
+        raise UserError("--run tells what a load record is of: give its load.json with --record")
+    if calibration is None and not calibration_file().exists():
+        return None, Projector(recorded=_recorded(records, place, None))
+    found = read_calibration(calibration)
+    here = calibrated_device(found)
+    return here, Projector(own=tuple(observations_of(found)), recorded=_recorded(records, place, here))
+
+
+def _recorded(paths: Sequence[Path], place: Place, here: Device | None) -> tuple[Recorded, ...]:
+    records = [read_record(path, LoadRecord) for path in paths]
+    # Of services no run knows anything.
+    return recorded_in(records, _variants(place) if any(not each.url for each in records) else (), here)
+
+
+def _variants(place: Place) -> list[Variant]:
+    try:
+        return variants_of(open_run(place.runs_dir, place.run))
+    except UserError as error:
+        raise UserError(
+            "a load record does not tell what it computed, the run that its variant was built in does: name it by "
+            f"--run and --runs-dir ({error})"
+        ) from None
 
 
 def _answer_one(projector: Projector, here: Device | None, asked: Asked, json: bool) -> int:
@@ -157,16 +191,16 @@ def _answers_table(cells: dict[str, str], answers: list[Answer]) -> Table:
         f"{cells['model']}, {cells['batch_size']} x {cells['seq_len']} tokens, {cells['precision']}, "
         f"{cells['runtime']} on {cells['hardware']}"
     )
-    table = Table("metric", "projected", "90 % from", "to", title=title, title_justify="left")
+    table = Table("metric", "value", "90 % from", "to", "basis", title=title, title_justify="left")
     for each in answers:
         is_rate = each.question.metric == "throughput"
         write = rate if is_rate else milliseconds
-        table.add_row(each.question.cells["metric"], write(each.value), write(each.low), write(each.high))
+        table.add_row(each.question.cells["metric"], write(each.value), write(each.low), write(each.high), each.basis)
     return table
 
 
 def _as_json(answer: Answer) -> dict[str, object]:
     is_rate = answer.question.metric == "throughput"
-    figure = {"value": answer.value, "low": answer.low, "high": answer.high, "basis": "projected"}
+    figure = {"value": answer.value, "low": answer.low, "high": answer.high, "basis": answer.basis}
     unit = "texts_per_s" if is_rate else "ms"
     return {"metric": answer.question.metric, unit: figure, "evidence": answer.evidence}

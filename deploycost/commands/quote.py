@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from deploycost import answers
-from deploycost.commands.options import Place, PriceFlags, SloFlags, asked, refuse_two_peaks
+from deploycost.commands.options import Place, PriceFlags, SloFlags, asked, refuse_unread
 from deploycost.commands.output import show, show_json, warn, width
 from deploycost.costing.sieve import Bounds
 from deploycost.errors import UserError
@@ -70,9 +70,9 @@ def quote(
     Example: deploycost quote --cloud aws-g4dn,aws-c7i --requests-per-month 50000000
     """
     place, rows = place or Place(), rows or RowFlags()
-    refuse_two_peaks(price)
     run = run_of_records(place) if record else open_run(place.runs_dir, place.run)
     wanted = asked(run, None, price, slo)
+    refuse_unread(price, wanted.quote)
     bounds = Bounds(rows.max_p95, rows.min_accuracy, rows.max_monthly)
     variants = answers.known_subjects(run, record)
     whole = rows.all or json or crossover is not None

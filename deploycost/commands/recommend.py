@@ -13,13 +13,14 @@ from deploycost import advice, answers
 from deploycost.commands.methods import field_value, usual_or_none
 from deploycost.commands.options import (
     BuildFlags,
+    ChoiceFlags,
     Place,
     PriceFlags,
     SloFlags,
     asked,
     asked_field,
     flag_name,
-    refuse_two_peaks,
+    refuse_unread,
 )
 from deploycost.commands.output import show, show_json, warn, width
 from deploycost.errors import NoAnswer, UserError
@@ -55,6 +56,7 @@ def recommend(
     *,
     place: Place | None = None,
     price: PriceFlags | None = None,
+    choice: ChoiceFlags | None = None,
     slo: SloFlags | None = None,
     method: MethodFlags | None = None,
     record: Annotated[
@@ -70,14 +72,14 @@ def recommend(
     Examples: deploycost recommend --cloud aws,gcp --max-accuracy-drop 0.02
     deploycost recommend --memory-budget 4GiB --model minilm
     """
-    place, price, method = place or Place(), price or PriceFlags(), method or MethodFlags()
+    place, choice, method = place or Place(), choice or ChoiceFlags(), method or MethodFlags()
     if method.memory_budget is not None:
-        _refuse_beside_budget(price, slo or SloFlags(), record)
-        return _recommend_method(place, method, price.max_accuracy_drop, json=json)
+        _refuse_beside_budget(price or PriceFlags(), choice, slo or SloFlags(), record)
+        return _recommend_method(place, method, choice.max_accuracy_drop, json=json)
     _refuse_alone(method)
-    refuse_two_peaks(price)
     run = open_run(place.runs_dir, place.run)
-    wanted = asked(run, None, price, slo)
+    wanted = asked(run, None, price, choice, slo)
+    refuse_unread(price, wanted.quote)
     variants = answers.known_variants(run, record)
     sheet = answers.quote_now(run, variants, wanted.quote, wanted.load.slo_p95_ms)
     known = answers.answer(sheet, variants, wanted.quote)
@@ -98,8 +100,8 @@ def _refuse_alone(method: MethodFlags) -> None:
         raise UserError(f"{', '.join(given)}: only with --memory-budget, which asks for a method, as in 4GiB")
 
 
-def _refuse_beside_budget(price: PriceFlags, slo: SloFlags, record: tuple[Path, ...]) -> None:
-    groups = (price, slo)
+def _refuse_beside_budget(price: PriceFlags, choice: ChoiceFlags, slo: SloFlags, record: tuple[Path, ...]) -> None:
+    groups = (price, choice, slo)
     given = [flag_name(flag) for group in groups for flag in fields(group) if getattr(group, flag.name) is not None]
     given = [*(name for name in given if name != "--max-accuracy-drop"), *(["--record"] if record else [])]
     if given:

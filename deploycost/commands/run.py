@@ -11,11 +11,12 @@ from deploycost import answers, pipeline, sources
 from deploycost.commands.options import (
     BringFlags,
     BuildFlags,
+    ChoiceFlags,
     LoadFlags,
     Place,
     PriceFlags,
     asked,
-    refuse_two_peaks,
+    refuse_unread,
     require_readers,
 )
 from deploycost.commands.output import say, show, show_json, warn, width
@@ -40,6 +41,7 @@ def run(
     bring: BringFlags | None = None,
     load: LoadFlags | None = None,
     price: PriceFlags | None = None,
+    choice: ChoiceFlags | None = None,
     json: Annotated[bool, Parameter(negative="", help="Print one JSON document instead of tables.")] = False,
 ) -> int:
     """Build, load-test, quote, recommend and report. Stages that are done already are kept.
@@ -48,8 +50,8 @@ def run(
     """
     place = place or Place()
     folder = new_run(place.runs_dir, place.run or DEFAULT_RUN_NAME)
-    refuse_two_peaks(price)
-    wanted = asked(folder, experiment, build, load, price, bring=bring)
+    wanted = asked(folder, experiment, build, load, price, choice, bring=bring)
+    refuse_unread(price, wanted.quote)
     if wanted.methods:
         require_readers(build, wanted.methods)
     gathered = sources.gather(wanted)

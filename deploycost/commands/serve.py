@@ -92,7 +92,8 @@ def serve(
     options = {"--bundle": bundles[variant], "--host": host, "--port": port}
     for group in (pressure, sizes, doors):
         options |= _flags(group)
-    _become([sys.executable, "-m", "serving", *(str(part) for pair in options.items() for part in pair)])
+    # -P: a folder called `serving` where the user stands is not the endpoint.
+    _become([sys.executable, "-P", "-m", "serving", *(str(part) for pair in options.items() for part in pair)])
     return 0
 
 

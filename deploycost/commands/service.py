@@ -91,6 +91,7 @@ def hold_service(test: ServiceTest, load: LoadFlags | None, place: Place, course
 
     Raises:
         NoAnswer: it did not hold its objectives.
+        LoadTestFailed: it could not be reached, or died; NAME.soak-failure.json says so.
     """
     sheet = quote_sheet(run_of_records(place), course.verify) if course.verify is not None else None
     rate_rps, reason = course.rate_of(test.name, sheet)
@@ -99,9 +100,17 @@ def hold_service(test: ServiceTest, load: LoadFlags | None, place: Place, course
         # What it was priced for.
         wanted = with_flags(wanted, LoadFlags(slo_p95=sheet.sheet.slo_p95_ms))
     say(f"{test.name}: {rate_rps:.3g}/s for {course.duration_s:g} s, {reason}")
-    record = pipeline.soak_service(test.name, wanted, test.bench, (rate_rps, reason, course.duration_s), say)
+    held, points = (rate_rps, reason, course.duration_s), list[CurvePoint]()
+    failure = test.path("soak").with_name(f"{test.name}.soak-failure.json")
+    try:
+        record = pipeline.soak_service(test.name, wanted, test.bench, held, say, points.append)
+    except (LoadTestFailed, KeyboardInterrupt) as error:
+        told = pipeline.soak_failure(test.name, wanted, test.bench, held, error, points)
+        write_text(failure, write_record(told))
+        raise
     path = test.path("soak")
     write_text(path, write_record(record))
+    failure.unlink(missing_ok=True)
     say(f"{test.name}: record written to {path}")
     show_soaks([record], json=json)
     return 0

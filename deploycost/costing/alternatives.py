@@ -9,12 +9,13 @@ from fractions import Fraction
 from math import ceil
 from typing import Literal
 
+from deploycost.carried import Carried
 from deploycost.costing.bills import exactly
 from deploycost.costing.fleet import exact
 from deploycost.costing.hourly import Purchase
 from deploycost.records import Subject
 from deploycost.units import SECONDS_PER_HOUR
-from deploycost.verdicts import Capacity, Carried, Policy
+from deploycost.verdicts import Capacity, Policy
 from pricing.book import Offer
 from pricing.llm import LlmApi
 from pricing.owned import OwnedMachine
@@ -47,20 +48,22 @@ SiteOf = Callable[[Offer], Site]
 # What a variant carries on a machine. It may depend on nothing of the offer but what the machine computes with, and on
 # its instance type where a load record names that: machines alike in these are asked for once.
 CapacityOn = Callable[[Subject, Offer], Capacity]
-# The same for many at once, a row for each variant: only what ranks them, so that no reason is written that none reads.
-CarriedOn = Callable[[Sequence[Subject], Sequence[Offer]], Sequence[Sequence[Carried]]]
+# The same for many at once: only what ranks them, so that no reason is written that none reads.
+CarriedOn = Callable[[Sequence[Subject], Sequence[Offer]], Carried]
 
 
 @dataclass(frozen=True)
 class Machine:
     """One type of machine in one place: the price row of those that come and go, and of the base where it is another.
 
-    `owned` is set on a machine of one's own, whose offer stands for what it computes with.
+    `owned` is set on a machine of one's own, whose offer stands for what it computes with. `free_monthly_usd` is what a
+    service that bills like a machine gives each month, the fleet's at once.
     """
 
     offer: Offer
     base: Offer | None = None
     owned: OwnedMachine | None = None
+    free_monthly_usd: Decimal = Decimal(0)
 
     @property
     def bought(self) -> str:
@@ -108,9 +111,15 @@ def hired(offers: Sequence[Offer]) -> list[Machine]:
 
 def one_by_one(capacity_on: CapacityOn) -> CarriedOn:
     """What variants carry on machines where it can only be asked of each."""
-    return lambda variants, offers: [
-        [Carried.of(capacity_on(variant, offer)) for offer in offers] for variant in variants
-    ]
+
+    def carried_on(variants: Sequence[Subject], offers: Sequence[Offer]) -> Carried:
+        carried = Carried.unknown(len(variants), len(offers))
+        for row, variant in enumerate(variants):
+            for column, offer in enumerate(offers):
+                carried.put_capacity(row, column, capacity_on(variant, offer))
+        return carried
+
+    return carried_on
 
 
 def mixed(peak: Sequence[Offer], base: Sequence[Offer]) -> tuple[list[Machine], int]:
@@ -133,9 +142,13 @@ def own_machine(owned: OwnedMachine) -> Machine:
 
 
 def instance_machines(rate: ServerlessRate) -> list[Machine]:
-    """A service that bills the life of its instances is a machine in all but name: one of each usual size."""
+    """A service that bills the life of its instances is a machine in all but name: one of each usual size.
+
+    One that runs all month, as the least fleet does, uses up what is free.
+    """
     sizes = [vcpus for vcpus in _INSTANCE_VCPUS if vcpus <= rate.vcpus_max]
     offers = (service_offer(rate, Fraction(vcpus), vcpus * _INSTANCE_MIB_PER_VCPU) for vcpus in sizes)
+    free = rate.free_gib_seconds * rate.usd_per_gib_second[0][1] + rate.free_vcpu_seconds * rate.usd_per_vcpu_second
     return [
         Machine(
             replace(
@@ -143,7 +156,8 @@ def instance_machines(rate: ServerlessRate) -> list[Machine]:
                 instance_type=f"{rate.service}-{float(offer.vcpus):g}",
                 billing_granularity_s=max(1, ceil(rate.rounding_ms / 1000)),
                 billing_minimum_s=ceil(rate.minimum_ms / 1000),
-            )
+            ),
+            free_monthly_usd=free,
         )
         for offer in offers
     ]

@@ -80,8 +80,8 @@ def energy_of(
     basis = weakest(power.idle.basis, power.load.basis)
     kwh = Figure(
         value=kwh_at(rate.value, power.idle.value, power.load.value),
-        low=kwh_at(rate.high or rate.value, *(_or_value(each, each.low) for each in (power.idle, power.load))),
-        high=kwh_at(rate.low or rate.value, *(_or_value(each, each.high) for each in (power.idle, power.load))),
+        low=kwh_at(_or_value(rate, rate.high), *(_or_value(each, each.low) for each in (power.idle, power.load))),
+        high=kwh_at(_or_value(rate, rate.low), *(_or_value(each, each.high) for each in (power.idle, power.load))),
         basis=basis,
     )
     grams = float(site.grams_co2e_per_kwh) if site.grams_co2e_per_kwh is not None else None

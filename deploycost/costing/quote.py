@@ -79,10 +79,7 @@ def refuse_hopeless_slo(sheet: QuoteSheet, variants: Sequence[Subject]) -> None:
         NoAnswer: the SLO is below the service time of every variant, and no faster machine is projected.
     """
     alone = {
-        variant.name: span
-        for variant in variants
-        for load in ((variant.load,) if variant.load else ()) + variant.elsewhere
-        if (span := service_ms(load)) is not None
+        variant.name: span for variant in variants for load in variant.loads if (span := service_ms(load)) is not None
     }
     # A machine without a measurement to rest on may be faster in kind.
     projected = any(each.capacity_rps.value and each.measured_capacity_rps.value is None for each in sheet.quotes)
@@ -160,23 +157,18 @@ class _Sheet:
         if asked.bounds.asked and not keeps.any():
             self._nothing_fits(joint, lambda number: self._row(table, by_request, number))
         machine_rows = len(sight.planned)
-        order = table.order(asked.sort, self.site_of)
-        chosen = order[(keeps & known)[:machine_rows][order]][:shown].tolist()
-        marks = pareto(joint.only(keeps))
-        mark_of = dict(zip(np.flatnonzero(keeps).tolist(), marks, strict=True))
-        quotes = [
-            table.row(number).quote(self.site_of, asked.slo_p95_ms).model_copy(update={"pareto": mark_of[number]})
-            for number in chosen
-        ]
-        for number, quoted in enumerate(by_request):
-            if keeps[machine_rows + number]:
-                quotes.append(quoted.model_copy(update={"pareto": mark_of[machine_rows + number]}))
+        worth_showing = (keeps & known)[:machine_rows]
+        chosen = table.first(shown, worth_showing, asked.sort, self.site_of)
+        marks, mark_of = pareto(joint.only(keeps)), np.cumsum(keeps) - 1
+        numbered = [(number, table.row(number).quote(self.site_of, asked.slo_p95_ms)) for number in chosen]
+        numbered += [(number, quoted) for number, quoted in enumerate(by_request, machine_rows) if keeps[number]]
+        quotes = [quoted.model_copy(update={"pareto": marks[mark_of[number]]}) for number, quoted in numbered]
         unknown = table.unknown() if not asked.bounds.asked else ()
         return self._sheet(
             quotes,
             table.loads,
             refused=int((~keeps).sum()),
-            left_out=int((keeps & known)[:machine_rows].sum()) - len(chosen),
+            left_out=int(worth_showing.sum()) - len(chosen),
             unknown=unknown,
             warnings=_quote_warnings(quotes, asked.policy),
         )

@@ -24,10 +24,11 @@ def bill_of(quote: Quote, sheet: QuoteSheet, *, with_training: bool = True) -> F
         return None
     policy = sheet.policy
     base = _purchase(parts["base"], policy) if "base" in parts else None
+    training = Fraction(quote.training_monthly_usd or 0) if with_training else Fraction(0)
     return FleetBill(
         plan_hours(capacity_rps, sheet.traffic, policy, _purchase(parts["peak"], policy), base),
         usd_per_request=Fraction(quote.usd_per_request),
-        fixed_usd=Fraction(quote.training_monthly_usd or 0) if with_training else Fraction(0),
+        fixed_usd=training - Fraction(quote.free_monthly_usd),
     )
 
 

@@ -69,7 +69,8 @@ def cost_all(
         monthly[:, columns] = base_hours[:, place] * base_price + peak_hours[:, place] * peak_price
         hours[:, columns] = base_hours[:, place] + peak_hours[:, place]
         with np.errstate(divide="ignore", invalid="ignore"):
-            at_saturation[:, columns] = MILLION * peak_price / (SECONDS_PER_HOUR * rates[:, kind_of[columns]])
+            cheapest = np.minimum(peak_price, base_price) if base else peak_price
+            at_saturation[:, columns] = MILLION * cheapest / (SECONDS_PER_HOUR * rates[:, kind_of[columns]])
     requests = traffic.requests_per_month
     for column, machine in enumerate(machines):
         if machine.owned:
@@ -78,9 +79,11 @@ def cost_all(
             at_saturation[:, column] += MILLION * per_request
     if policy.horizon_months:
         for column, machine in enumerate(machines):
-            monthly[:, column] += extra_usd(machine.offer.usd_per_hour)
+            monthly[:, column] += extra_usd(machine.offer.effective_usd_per_hour)
+    monthly += requests * egress - np.array([float(machine.free_monthly_usd) for machine in machines])
     at_saturation[~np.isfinite(at_saturation)] = np.nan
-    return Costs(monthly + requests * egress, hours, at_saturation + MILLION * egress)
+    # What is free may bring the plan below the list price.
+    return Costs(monthly, hours, np.minimum(at_saturation + MILLION * egress, monthly * MILLION / requests))
 
 
 def usd_per_answer(policy: Policy) -> Fraction:

@@ -200,7 +200,7 @@ class ApiRow:
         """The row in full."""
         api, requests = self.option.api, self.traffic.requests_per_month
         planned = Figure(value=float(self.bill().usd_per_request * MILLION), basis="assumed")
-        cached = f", {self.request.template_tokens:g} of them cached" if self.option.price == "cached" else ""
+        cached = f", {self.request.beginning_tokens:g} of them cached" if self.option.price == "cached" else ""
         return Quote(
             variant=f"api:{api.model}",
             kind="api",
@@ -233,7 +233,7 @@ class ApiRow:
 
 
 def api_option_usd(option: ApiOption, request: ApiRequest) -> Decimal:
-    """USD of one request under a price list: in full, in a batch, or with the prompt around the text cached.
+    """USD of one request under a price list: in full, in a batch, or with the prompt before the text cached.
 
     Raises:
         ValueError: the price is not listed (`api_options` offers only what is).
@@ -250,7 +250,7 @@ def api_option_usd(option: ApiOption, request: ApiRequest) -> Decimal:
         if api.cached_input_usd_per_mtok is None:
             raise ValueError(f"{api.model} lists no cached price")
         prices = (api.input_usd_per_mtok, api.output_usd_per_mtok, api.cached_input_usd_per_mtok)
-        cached_tokens = Decimal(str(request.template_tokens))
+        cached_tokens = Decimal(str(request.beginning_tokens))
     fresh, out, cached = prices
     return ((tokens_in - cached_tokens) * fresh + cached_tokens * cached + tokens_out * out) / MILLION
 
@@ -261,7 +261,7 @@ def api_prices_listed(option: ApiOption, request: ApiRequest) -> list[ApiOption]
     listed = [ApiOption(api)]
     if api.batch_input_usd_per_mtok is not None and api.batch_output_usd_per_mtok is not None:
         listed.append(ApiOption(api, "batch"))
-    if api.cached_input_usd_per_mtok is not None and request.template_tokens >= LEAST_CACHED_TOKENS:
+    if api.cached_input_usd_per_mtok is not None and request.beginning_tokens >= LEAST_CACHED_TOKENS:
         listed.append(ApiOption(api, "cached"))
     return listed
 
@@ -337,5 +337,4 @@ def _spread(load: LoadRecord) -> float:
 
 
 def _measured(variant: Subject) -> LoadRecord | None:
-    loads = ((variant.load,) if variant.load else ()) + variant.elsewhere
-    return loads[0] if loads else None
+    return variant.loads[0] if variant.loads else None

@@ -37,11 +37,15 @@ class Terms:
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """What an LLM is sent and answers, per classification; `template_tokens` of the input are alike in all requests."""
+    """What an LLM is sent and answers, per classification; `template_tokens` of the input are alike in all requests.
+
+    Of those `beginning_tokens` come before the text: a cache holds what requests begin with, and nothing behind.
+    """
 
     input_tokens: float
     output_tokens: float = OUTPUT_TOKENS
     template_tokens: float = PROMPT_TEMPLATE_TOKENS
+    beginning_tokens: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,13 @@ def one_off_notes(variant: Variant) -> tuple[str, ...]:
 
 
 def classification_request(
-    mean_tokens: float, template_tokens: float = PROMPT_TEMPLATE_TOKENS, output_tokens: float = OUTPUT_TOKENS
+    mean_tokens: float,
+    template_tokens: float = PROMPT_TEMPLATE_TOKENS,
+    output_tokens: float = OUTPUT_TOKENS,
+    beginning_tokens: float = 0.0,
 ) -> ApiRequest:
     """A request to an LLM about a text of so many of our own tokens, with a prompt around it."""
-    return ApiRequest(mean_tokens + template_tokens, output_tokens, template_tokens)
+    return ApiRequest(mean_tokens + template_tokens, output_tokens, template_tokens, beginning_tokens)
 
 
 def api_usd_per_request(api: LlmApi, request: ApiRequest) -> Decimal:
@@ -107,6 +114,7 @@ def return_against_api(
             f"assumed: {request.input_tokens:g} tokens in (ours and a prompt of {request.template_tokens:g}) and "
             f"{request.output_tokens:g} out per request, at list price: {usd(per_request * MILLION)} per million "
             "requests",
+            *_unmetered(candidate),
         ),
     )
     plain, bill = _fleet(candidate, sheet), bill_of(candidate, sheet, with_training=False)
@@ -134,7 +142,10 @@ def return_against_variant(
         name=f"{baseline.variant} on {baseline.cloud} {baseline.instance_type}",
         kind="variant",
         monthly_usd=_without_training(baseline),
-        notes=("the baseline is taken to be in service already; what it cost to make is not credited",),
+        notes=(
+            "the baseline is taken to be in service already; what it cost to make is not credited",
+            *_unmetered(candidate, baseline),
+        ),
     )
     return _return(candidate, against, one_off, crossing, terms)
 
@@ -168,7 +179,9 @@ def _fleet(quoted: Quote, sheet: QuoteSheet) -> Fleet | None:
         quoted.kind == "machine"
         and quoted.purchase_option != "spot"
         and len(quoted.parts) <= 1
-        and not (sheet.traffic.hourly_weights or quoted.usd_per_request or policy.storage_gib)
+        and not (
+            sheet.traffic.hourly_weights or quoted.usd_per_request or quoted.free_monthly_usd or policy.storage_gib
+        )
     )
     return plan_fleet(capacity_rps, quoted.usd_per_hour, sheet.traffic, policy) if capacity_rps and plain else None
 
@@ -187,6 +200,16 @@ def _without_training(quoted: Quote) -> Figure:
 def _unknown_break_even() -> BreakEven:
     return BreakEven(
         requests_per_month=None, stays_cheaper=None, cheaper_for_good_from=None, searched_to_requests_per_month=0
+    )
+
+
+def _unmetered(*quotes: Quote) -> tuple[str, ...]:
+    """Why a break-even is unknown: a quote does not hold the meter of a service, so its bill at other volumes."""
+    named = dict.fromkeys(f"{each.cloud} {each.instance_type}" for each in quotes if each.kind == "serverless")
+    return tuple(
+        f"break-even unknown: a quote holds the bill of {name} at one volume; 'deploycost quote --crossover' reads its "
+        "meter and searches"
+        for name in named
     )
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
+from typing import TypeVar
 
 from deploycost.costing.alternatives import Machine, MixPart, SiteOf
 from deploycost.costing.bills import FleetBill
 from deploycost.costing.energy import energy_of
 from deploycost.costing.fleet import MILLION
 from deploycost.costing.hourly import HourlyFleet, Purchase, plan_hours
-from deploycost.costing.ranking import usd_per_answer
+from deploycost.costing.ranking import Floats, usd_per_answer
 from deploycost.costing.returns import one_off_usd
 from deploycost.records import (
     Figure,
@@ -33,6 +34,7 @@ from pricing.book import Offer
 
 # What a slim Linux with its agents keeps for itself, before the server starts.
 OS_RESERVE_BYTES = GIB // 2
+_Number = TypeVar("_Number", int, Floats)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class MachineRow:
         return FleetBill(
             self.fleet(capacity_rps),
             usd_per_request=self.machine.usd_per_request(capacity_rps) + usd_per_answer(self.policy),
-            fixed_usd=Fraction(training_monthly_usd(self.variant, self.machine.offer.usd_per_hour, self.policy)),
+            fixed_usd=Fraction(self._training_usd) - Fraction(self.machine.free_monthly_usd),
         )
 
     def quote(self, site_of: SiteOf, slo_p95_ms: float) -> Quote:
@@ -62,8 +64,7 @@ class MachineRow:
         offer, rate, load = self.machine.offer, self.capacity.capacity_rps, self.capacity.load
         requests = self.traffic.requests_per_month
         bill_at = cache(self.bill)
-        monthly = falling(rate, lambda rps: bill_at(rps).monthly_usd(requests))
-        planned = falling(rate, lambda rps: bill_at(rps).monthly_usd(requests) * MILLION / requests)
+        usd_at = cache(lambda rps: bill_at(rps).monthly_usd(requests))
         fleet = bill_at(rate.value).fleet if rate.value else None
         schedule = fleet.schedule(requests) if fleet else None
         hours = {
@@ -84,14 +85,11 @@ class MachineRow:
             replicas_by_hour=schedule.by_hour if schedule and self.traffic.hourly_weights else None,
             fleet_hours=hours[rate.value] if rate.value else None,
             parts=parts,
-            usd_per_million=UsdPerMillion(
-                floor=falling(rate, self._floor), planned=planned, per_correct=per_correct(planned, accuracy)
-            ),
+            usd_per_million=self._usd_per_million(usd_at, accuracy),
             usd_per_request=_decimal(bill_at(rate.value).usd_per_request) if rate.value else Decimal(0),
-            monthly_usd=monthly,
-            training_monthly_usd=float(bill_at(rate.value).fixed_usd)
-            if rate.value and self.policy.horizon_months
-            else None,
+            monthly_usd=falling(rate, usd_at),
+            training_monthly_usd=self._training_usd if rate.value and self.policy.horizon_months else None,
+            free_monthly_usd=self.machine.free_monthly_usd,
             p95_ms=p95_ms,
             accuracy=accuracy,
             fits_memory=fits_memory,
@@ -115,11 +113,29 @@ class MachineRow:
             } | known
         )  # fmt: skip
 
+    def _usd_per_million(self, usd_at: Callable[[float], Fraction], accuracy: Figure) -> UsdPerMillion:
+        rate, requests = self.capacity.capacity_rps, self.traffic.requests_per_month
+
+        def planned_at(rps: float) -> Fraction:
+            return usd_at(rps) * MILLION / requests
+
+        planned = falling(rate, planned_at)
+        return UsdPerMillion(
+            # What is free may bring the plan below the list price.
+            floor=falling(rate, lambda rps: min(self._floor(rps), planned_at(rps))),
+            planned=planned,
+            per_correct=per_correct(planned, accuracy),
+        )
+
     def _floor(self, rps: float) -> Fraction:
-        """At saturation: 1e6 x USD/h / (3600 x capacity), and what each request costs beside."""
-        peak, _ = self.machine.purchases(self.policy)
-        per_second = Fraction(peak.usd_per_hour) / (SECONDS_PER_HOUR * Fraction(Decimal(str(rps))))
+        """At saturation: 1e6 x USD/h / (3600 x capacity), bought the cheaper way, and each request's cost beside."""
+        hourly = min(purchase.usd_per_hour for purchase in self.machine.purchases(self.policy) if purchase)
+        per_second = Fraction(hourly) / (SECONDS_PER_HOUR * Fraction(Decimal(str(rps))))
         return MILLION * (per_second + self.machine.usd_per_request(rps) + usd_per_answer(self.policy))
+
+    @property
+    def _training_usd(self) -> float:
+        return training_monthly_usd(self.variant, self.machine.offer.effective_usd_per_hour, self.policy)
 
     def _usd_per_hour(self, offer: Offer) -> Decimal:
         """Of the price row; of a machine of one's own, when it idles."""
@@ -189,23 +205,19 @@ def per_correct(planned: Figure, accuracy: Figure) -> Figure:
     )
 
 
-def needed_bytes(load: LoadRecord | None, server_copies: int | None) -> int | None:
-    """Memory that the servers of a machine take at their peak, and the system; None until load-tested."""
-    if load is None or load.memory_bytes is None or server_copies is None:
-        return None
-    return server_copies * load.memory_bytes.peak + OS_RESERVE_BYTES
+def needed_bytes(peak_bytes: _Number, server_copies: _Number) -> _Number:
+    """Memory that the servers of a machine take at their peak, and the system."""
+    return server_copies * peak_bytes + OS_RESERVE_BYTES
 
 
 def memory_fit(capacity: Capacity, offer: Offer) -> tuple[bool | None, str]:
     """Whether the servers fit the machine's memory, and the reckoning."""
-    needed = needed_bytes(capacity.load, capacity.server_copies)
-    if capacity.load is None:
+    if capacity.load is None or capacity.server_copies is None:
         return None, "unknown until load-tested"
     memory = capacity.load.memory_bytes
     if memory is None:
         return None, "unknown: the load test was not told the process of the service (--pid)"
-    if needed is None:
-        return None, "unknown until load-tested"
+    needed = needed_bytes(memory.peak, capacity.server_copies)
     there, copies = float(offer.memory_gib) * GIB, capacity.server_copies
     servers = "1 server" if copies == 1 else f"{copies} servers"
     reason = (
@@ -216,13 +228,13 @@ def memory_fit(capacity: Capacity, offer: Offer) -> tuple[bool | None, str]:
 
 
 def planned_p95_ms(load: LoadRecord | None, policy: Policy) -> float | None:
-    """The latency where it was measured, at the planned load there: a machine scaled by cores is not faster."""
+    """The latency where it was measured, at the planned load there."""
     return load.p95_at(policy.utilisation_ratio * (load.capacity_rps.value or 0.0)) if load else None
 
 
 def planned_p95(capacity: Capacity, policy: Policy) -> Figure:
-    """The latency at the planned load: as measured where the capacity rests on a load test, else as projected."""
-    if capacity.load is None and capacity.p95_ms is not None:
+    """The latency at the planned load: as it is projected to the machine, else as it was measured on it."""
+    if capacity.p95_ms is not None:
         return capacity.p95_ms
     return Figure(value=planned_p95_ms(capacity.load, policy), basis=capacity.capacity_rps.basis)
 

@@ -111,7 +111,6 @@ def pareto(sight: Sight) -> list[bool | None]:
     None where one of them is unknown or the row cannot be deployed: such rows beat none either.
     """
     judged = np.flatnonzero(np.isfinite([sight.planned, sight.p95_ms, sight.accuracy]).all(axis=0) & sight.deployable)
-    marks: list[bool | None] = [None] * len(sight.planned)
     # Rows alike in latency and accuracy, such as those of one variant, are beaten by the cheapest of them.
     p95_ms, inaccuracy = sight.p95_ms[judged], -sight.accuracy[judged]
     order = np.lexsort((inaccuracy, p95_ms))
@@ -123,9 +122,9 @@ def pareto(sight: Sight) -> list[bool | None]:
     np.minimum.at(least, group_of, sight.planned[judged])
     best = _unbeaten(inaccuracy[order][begins], least)
     cheapest = sight.planned[judged] == least[group_of]
-    for place, group, is_cheapest in zip(judged.tolist(), group_of.tolist(), cheapest.tolist(), strict=True):
-        marks[place] = bool(best[group] and is_cheapest)
-    return marks
+    marks = np.full(len(sight.planned), None, dtype=object)
+    marks[judged] = np.array(best, dtype=bool)[group_of] & cheapest
+    return marks.tolist()
 
 
 def _unbeaten(inaccuracy: Floats, cost: Floats) -> list[bool]:

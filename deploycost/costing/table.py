@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from deploycost.carried import NO_LOAD, Carried
 from deploycost.costing.alternatives import CapacityOn, CarriedOn, Machine, Site, SiteOf
 from deploycost.costing.energy import Power, power_of_machine
 from deploycost.costing.fleet import MILLION
@@ -18,7 +19,7 @@ from deploycost.costing.rows import MachineRow, accuracy_of, needed_bytes, plann
 from deploycost.costing.sieve import Sight, SortKey
 from deploycost.records import LoadRecord, Subject
 from deploycost.units import GIB, SECONDS_PER_HOUR
-from deploycost.verdicts import Carried, Policy, Traffic, UnknownQuotes
+from deploycost.verdicts import Policy, Traffic, UnknownQuotes
 from pricing.book import Offer
 
 _MACHINES_NAMED = 3
@@ -50,8 +51,7 @@ class Table:
         with np.errstate(invalid="ignore"):
             too_slow = (self._rates == 0) | ((self._rates > 0) & (p95 > self.slo_p95_ms))
             memory = np.array([float(machine.offer.memory_gib) * GIB for machine in self.machines])
-            needed = self._by_kind(lambda carried: needed_bytes(carried.load, carried.server_copies))
-            too_large = needed[:, self._kinds] > memory
+            too_large = self._needed_bytes[:, self._kinds] > memory
         return Sight(
             monthly.ravel(),
             (monthly * MILLION / self.traffic.requests_per_month).ravel(),
@@ -60,49 +60,52 @@ class Table:
             ~(too_slow[:, self._kinds] | too_large).ravel(),
         )
 
-    def order(self, sort: SortKey, site_of: SiteOf) -> NDArray[np.int64]:
-        """Rows by what is asked, then planned cost, then cost at saturation, then name; unknown last."""
+    def first(self, count: int, among: NDArray[np.bool_], sort: SortKey, site_of: SiteOf) -> list[int]:
+        """The first of some rows by what is asked, then planned cost, then cost at saturation, then name; unknown
+        last."""
+        asked = np.nan_to_num(self._sorted_by(sort, site_of), nan=np.inf)
+        rows = np.flatnonzero(among)
+        if count < len(rows):  # all that are as good as the last are kept, and only those put in order
+            rows = rows[asked[rows] <= np.partition(asked[rows], count)[count]]
+        at_saturation, planned = self._costs.floor_usd_per_million.ravel()[rows], self.sight.planned[rows]
+        variant, machine = np.divmod(rows, len(self.machines))
+        names = _places([each.name for each in self.variants])[variant]
+        places = _places([_machine_text(each) for each in self.machines])[machine]
+        ties = (np.nan_to_num(at_saturation, nan=np.inf), np.nan_to_num(planned, nan=np.inf))
+        return rows[np.lexsort((places, names, *ties, asked[rows]))][:count].tolist()
+
+    def _sorted_by(self, sort: SortKey, site_of: SiteOf) -> Floats:
         sight = self.sight
-        at_saturation = self._costs.floor_usd_per_million.ravel()
-        names = _places([variant.name for variant in self.variants])
-        places = _places([_machine_text(machine) for machine in self.machines])
-        keys = {
+        if sort == "per-correct":
+            return sight.planned / sight.accuracy
+        if sort in ("energy", "carbon"):
+            return self._energy(site_of, carbon=sort == "carbon")
+        return {
             "planned": sight.planned,
-            "floor": at_saturation,
+            "floor": self._costs.floor_usd_per_million.ravel(),
             "monthly": sight.monthly_usd,
             "p95": sight.p95_ms,
             "accuracy": -sight.accuracy,
-        }
-        if sort == "per-correct":
-            asked = sight.planned / sight.accuracy
-        elif sort in ("energy", "carbon"):
-            asked = self._energy(site_of, carbon=sort == "carbon")
-        else:
-            asked = keys[sort]
-        by_name = (np.tile(places, len(self.variants)), np.repeat(names, len(self.machines)))
-        ties = (np.nan_to_num(at_saturation, nan=np.inf), np.nan_to_num(sight.planned, nan=np.inf))
-        return np.lexsort((*by_name, *ties, np.nan_to_num(asked, nan=np.inf)))
+        }[sort]
 
     @property
     def loads(self) -> dict[str, LoadRecord]:
         """The load tests that capacities rest on, by variant and CPU."""
+        loads = self._carried.loads
         return {
-            f"{variant.name} on {load.environment.cpu_model}": load
-            for variant, row in zip(self.variants, self._carried, strict=True)
-            # Each but once, where it came last.
-            for load in {id(carried.load): carried.load for carried in row}.values()
-            if load
+            f"{variant.name} on {loads[place].environment.cpu_model}": loads[place]
+            for variant, places in zip(self.variants, self._carried.load_of.tolist(), strict=True)
+            for place in dict.fromkeys(places)
+            if place != NO_LOAD
         }
 
     def unknown(self) -> tuple[UnknownQuotes, ...]:
         """The rows without a capacity by the reason for it, those of most rows first."""
         machines_of = [np.flatnonzero(self._kinds == kind) for kind in range(self._rates.shape[1])]
         kinds_by_reason: dict[str, list[int]] = {}
-        for variant, row in zip(self.variants, self._carried, strict=True):
-            for kind, carried in enumerate(row):
-                if carried.rps is None:
-                    reason = self.capacity_on(variant, self._kinds_and_samples[1][kind]).reason
-                    kinds_by_reason.setdefault(unknown_reason(reason), []).append(kind)
+        for number, kind in np.argwhere(np.isnan(self._rates)).tolist():
+            reason = self.capacity_on(self.variants[number], self._kinds_and_samples[1][kind]).reason
+            kinds_by_reason.setdefault(unknown_reason(reason), []).append(kind)
         told = []
         for reason, kinds in kinds_by_reason.items():
             columns = sorted({int(column) for kind in set(kinds) for column in machines_of[kind]})
@@ -122,11 +125,7 @@ class Table:
     @cached_property
     def _kinds_and_samples(self) -> tuple[list[int], list[Offer]]:
         """The kind of each machine, and of each kind one machine to ask about."""
-        named = {
-            (load.environment.instance_type or "").lower()
-            for variant in self.variants
-            for load in ((variant.load,) if variant.load else ()) + variant.elsewhere
-        }
+        named = {(load.environment.instance_type or "").lower() for variant in self.variants for load in variant.loads}
         numbers: dict[tuple[object, ...], int] = {}
         kinds, samples = [], []
         for machine in self.machines:
@@ -138,19 +137,27 @@ class Table:
         return kinds, samples
 
     @cached_property
-    def _carried(self) -> Sequence[Sequence[Carried]]:
+    def _carried(self) -> Carried:
         return self.carried_on(self.variants, self._kinds_and_samples[1])
 
-    @cached_property
+    @property
     def _rates(self) -> Floats:
-        return self._by_kind(lambda carried: carried.rps)
+        return self._carried.rps
 
     @cached_property
     def _p95_ms(self) -> Floats:
-        # Few load tests stand behind all rows.
-        loads = {id(carried.load): carried.load for row in self._carried for carried in row}
-        p95_of = {number: planned_p95_ms(load, self.policy) for number, load in loads.items()}
-        return self._by_kind(lambda carried: p95_of[id(carried.load)] if carried.load else carried.p95_ms)
+        of_loads = self._of_loads(lambda load: planned_p95_ms(load, self.policy))
+        return np.where(np.isnan(self._carried.p95_ms), of_loads, self._carried.p95_ms)
+
+    @property
+    def _needed_bytes(self) -> Floats:
+        peak_bytes = self._of_loads(lambda load: load.memory_bytes.peak if load.memory_bytes else None)
+        return needed_bytes(peak_bytes, self._carried.server_copies.astype(np.float64))
+
+    def _of_loads(self, figure: Callable[[LoadRecord], float | None]) -> Floats:
+        """A figure of the load test that each capacity rests on; NaN where it rests on none."""
+        figures = np.array([_nan(figure(load)) for load in self._carried.loads] or [np.nan])
+        return np.where(self._carried.load_of == NO_LOAD, np.nan, figures[self._carried.load_of])
 
     @cached_property
     def _costs(self) -> Costs:
@@ -158,11 +165,6 @@ class Table:
             return np.array([training_monthly_usd(variant, usd_per_hour, self.policy) for variant in self.variants])
 
         return cost_all(self._rates, self._kinds, self.machines, training, self.traffic, self.policy)
-
-    def _by_kind(self, figure: Callable[[Carried], float | None]) -> Floats:
-        shape = (len(self.variants), len(self._kinds_and_samples[1]))
-        values = [_nan(figure(carried)) for row in self._carried for carried in row]
-        return np.array(values, dtype=np.float64).reshape(shape)
 
     def _energy(self, site_of: SiteOf, *, carbon: bool) -> Floats:
         sites = [site_of(machine.offer) for machine in self.machines]
@@ -179,13 +181,9 @@ class Table:
         """Of each row idle and at load."""
         published = [_watts_of(power_of_machine(site, None)) for site in sites]
         idle, load = (np.tile(watts, (len(self.variants), 1)) for watts in zip(*published, strict=True))
-        for number, row in enumerate(self._carried):
-            for kind, carried in enumerate(row):
-                if carried.is_own:
-                    for column in np.flatnonzero(self._kinds == kind).tolist():
-                        idle[number, column], load[number, column] = _watts_of(
-                            power_of_machine(sites[column], carried.load)
-                        )
+        for number, column in np.argwhere(self._carried.is_own[:, self._kinds]).tolist():
+            own = self._carried.loads[self._carried.load_of[number, self._kinds[column]]]
+            idle[number, column], load[number, column] = _watts_of(power_of_machine(sites[column], own))
         return idle, load
 
 

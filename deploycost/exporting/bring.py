@@ -20,9 +20,9 @@ from deploycost.exporting.given_graph import GivenGraph, answers_of, open_graph,
 from deploycost.exporting.graph import write_onnx
 from deploycost.exporting.writers import ONNX_FILE
 from deploycost.label_match import match_labels
-from deploycost.models.brought import load_network, open_tokenizer, tokenizer_limit
+from deploycost.models.brought import config_limit, load_network, open_tokenizer, tokenizer_limit
 from deploycost.models.classifier import TunedClassifier
-from deploycost.models.encoding import encode, logits_of
+from deploycost.models.encoding import EncodedTexts, encode, logits_of
 from deploycost.models.first_token import as_served
 from deploycost.models.scoring import score_task
 from deploycost.records import BroughtRecord
@@ -53,17 +53,17 @@ class OpenedModel:
         """The network in plain fp32; None where only a graph was brought."""
         return self.made_of if isinstance(self.made_of, TunedClassifier) else None
 
-    def answers(self, texts: tuple[str, ...]) -> tuple[NDArray[np.float32], float]:
-        """Logits [texts, labels] of the model as it was brought, and the mean number of tokens.
+    def answers(self, texts: tuple[str, ...]) -> tuple[NDArray[np.float32], EncodedTexts]:
+        """Logits [texts, labels] of the model as it was brought, and the tokens that it was fed.
 
         Raises:
             UserError: it fails on a text.
         """
         encoded = encode(self.tokenizer, texts, [0] * len(texts), self.max_tokens)
         if isinstance(self.made_of, GivenGraph):
-            return answers_of(self.made_of, encoded), encoded.mean_tokens
+            return answers_of(self.made_of, encoded), encoded
         try:
-            return logits_of(self.made_of, encoded), encoded.mean_tokens
+            return logits_of(self.made_of, encoded), encoded
         except Exception as error:  # noqa: BLE001 - networks fail in as many ways as there are architectures
             told = " ".join(str(error).split())[:200]
             source = self.brought.spec.source
@@ -82,7 +82,7 @@ def open_brought(brought: BroughtModel) -> OpenedModel:
         graph = open_graph(brought.place, brought.task)
         producer = f" by {graph.model.producer_name}" if graph.model.producer_name else ""
         architecture = f"ONNX graph of {len(graph.model.graph.node)} nodes{producer}"
-        made_of, names, limit, notes = graph, label_names_of(brought.config), None, graph.notes
+        made_of, names, limit, notes = graph, label_names_of(brought.config), config_limit(brought.config), graph.notes
     else:
         loaded = load_network(brought)
         _refuse_larger_tokenizer(brought, tokenizer, loaded.network)
@@ -103,7 +103,7 @@ def judge(
         UserError: it does not answer, or its labels do not fit the task or the data set's.
     """
     brought = opened.brought
-    logits, mean_tokens = opened.answers(dataset.test.texts)
+    logits, fed = opened.answers(dataset.test.texts)
     if not np.isfinite(logits).all():
         raise UserError(f"{brought.spec.source!r} answers with numbers that are not finite; nothing can be made of it")
     width = logits.shape[1]
@@ -130,7 +130,8 @@ def judge(
         max_tokens=opened.max_tokens,
         scores=score_task(task, test.labels, logits),
         total_parameters=_parameters(opened),
-        mean_tokens=mean_tokens,
+        mean_tokens=fed.mean_tokens,
+        whole_mean_tokens=fed.whole_mean_tokens,
         machine=machine_facts(),
         finished_at=now(),
     )

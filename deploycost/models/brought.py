@@ -86,6 +86,20 @@ def tokenizer_limit(tokenizer: PreTrainedTokenizerFast) -> int | None:
     return int(truncation["max_length"]) if truncation else None
 
 
+def config_limit(config: dict[str, Any]) -> int | None:
+    """The longest sequence of the network that a config.json of transformers describes, or None where it does not say.
+
+    For models that come as a graph: the network is made without weights.
+    """
+    try:
+        with torch.device("meta"):
+            described = AutoConfig.for_model(**config)
+            return _network_limit(AutoModelForSequenceClassification.from_config(described, trust_remote_code=False))
+    except Exception:  # noqa: BLE001 - beside a graph a config may be of anything, and the library raises as it likes
+        positions = config.get("max_position_embeddings")
+        return positions if isinstance(positions, int) and positions > 0 else None
+
+
 def _bare_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     try:
         return PreTrainedTokenizerFast(tokenizer_file=str(path))
@@ -96,15 +110,21 @@ def _bare_tokenizer(path: Path) -> PreTrainedTokenizerFast:
 def _network(model: Any, config: dict[str, Any]) -> BroughtNetwork:  # noqa: ANN401 - a transformers model
     known = model.config.id2label
     names = label_names_of(config) or tuple(str(known.get(at, f"LABEL_{at}")) for at in range(model.config.num_labels))
-    positions = getattr(model.config, "max_position_embeddings", None)
-    # These count positions from the padding id.
-    reserved = 2 if isinstance(positions, int) and _counts_from_padding(model) else 0
     return BroughtNetwork(
         network=TunedClassifier(model).requires_grad_(False).eval().cpu(),
         architecture=type(model).__name__,
         label_names=names,
-        max_tokens=positions - reserved if isinstance(positions, int) else None,
+        max_tokens=_network_limit(model),
     )
+
+
+def _network_limit(model: Any) -> int | None:  # noqa: ANN401 - a transformers model
+    """The longest sequence that a network has positions for; None where it counts them without end."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return None
+    # These count positions from the padding id.
+    return positions - 2 if _counts_from_padding(model) else positions
 
 
 def _counts_from_padding(model: Any) -> bool:  # noqa: ANN401 - a transformers model

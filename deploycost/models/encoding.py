@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """Token ids of each text, truncated to what the model is fed, special tokens included."""
+    """Token ids of each text, truncated to what the model is fed, special tokens included.
+
+    `cut_tokens` are those that truncation took off all texts together.
+    """
 
     input_ids: tuple[list[int], ...]
     labels: tuple[int, ...]
     pad_token_id: int
+    cut_tokens: int = 0
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -52,14 +56,22 @@ class EncodedTexts:
         """Mean number of real tokens of a text."""
         return float(np.mean([len(ids) for ids in self.input_ids]))
 
+    @property
+    def whole_mean_tokens(self) -> float:
+        """The same of the texts as they are, before they are truncated."""
+        return self.mean_tokens + self.cut_tokens / len(self)
+
 
 def encode(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], labels: Sequence[int], max_tokens: int
 ) -> EncodedTexts:
     """Tokenises once, truncating each text to `max_tokens`."""
-    ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens)
+    # What is cut off comes in pieces that have special tokens of their own.
+    pieces = (piece for text in encoded.encodings or () for piece in text.overflowing)
+    cut = sum(len(piece.ids) - sum(piece.special_tokens_mask) for piece in pieces)
     pad = tokenizer.pad_token_id
-    return EncodedTexts(tuple(ids), tuple(labels), pad if isinstance(pad, int) else 0)
+    return EncodedTexts(tuple(encoded["input_ids"]), tuple(labels), pad if isinstance(pad, int) else 0, cut)
 
 
 def batches_by_length(encoded: EncodedTexts, batch_size: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:

@@ -19,6 +19,7 @@ from deploycost.pipeline.load import (
     load_test,
     measure_service,
     sample_texts,
+    soak_failure,
     soak_service,
     soak_test,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "profile_is_done",
     "run_worker",
     "sample_texts",
+    "soak_failure",
     "soak_service",
     "soak_test",
     "tell_limit",

@@ -61,9 +61,10 @@ def run_worker(job: Frozen, name: str, memory_advice: str) -> None:
         NoAnswer: an artifact was refused.
         DeploycostError: the child died.
     """
-    # Its stderr is ours: progress bars go straight to the user's terminal.
+    # Its stderr is ours: progress bars go straight to the user's terminal. -P: what lies in the user's folder is not
+    # taken for one of our modules.
     child = subprocess.Popen(
-        [sys.executable, "-m", "deploycost.worker"],
+        [sys.executable, "-P", "-m", "deploycost.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -24,6 +24,7 @@ from deploycost.records import (
     LoadRecord,
     Record,
     ServerSettings,
+    SoakFailure,
     SoakRecord,
     TuningDraft,
     Variant,
@@ -34,7 +35,7 @@ from serving.bundle import BundleError, open_bundle
 
 if TYPE_CHECKING:
     from deploycost.benchmarking.client import Client
-    from deploycost.benchmarking.loadtest import LoadSubject
+    from deploycost.benchmarking.task import LoadSubject, Task
 
 # Settings are compared by what a machine did within the hour: later it may be another one.
 _DRAFT, _DRAFT_LASTS_S = "load-draft.json", 3600
@@ -118,7 +119,8 @@ def _measured(
     folder: Path, variant: Variant, experiment: Experiment, bench: LoadBench, mark: str, say: Say
 ) -> LoadRecord | LoadFailure:
     """Load-tests one variant and keeps what came of it: its record, or why there is none beside an earlier one."""
-    from deploycost.benchmarking.loadtest import Notes, measure
+    from deploycost.benchmarking.loadtest import measure
+    from deploycost.benchmarking.task import Notes
 
     subject = _subject(folder / "bundle", variant, bench.texts, mark)
     seed = experiment.training.seed
@@ -161,7 +163,7 @@ def load_failure(
     mark: str = "",
 ) -> LoadFailure:
     """The record of a load test that ended without a capacity: by an error, or a Ctrl-C, which says nothing."""
-    from deploycost.benchmarking.loadtest import slo_of
+    from deploycost.benchmarking.task import slo_of
 
     return LoadFailure(
         fingerprint=mark,
@@ -183,7 +185,8 @@ def soak_test(
 
     Raises:
         UserError: its bundle is damaged.
-        LoadTestFailed: the endpoint or the client failed; earlier records stay as they were.
+        LoadTestFailed: the endpoint or the client failed, of which a `soak-failure.json` is kept, as of a Ctrl-C;
+            earlier records stay as they were.
     """
     from deploycost.benchmarking.soak import Soak, soak
 
@@ -192,17 +195,40 @@ def soak_test(
     tested = variant.load.server if variant.load else None
     settings = tested or ServerSettings(threads=experiment.load.server_threads)
     rate_rps, reason, duration_s = held
-    record = soak(
-        subject,
-        experiment.load,
-        Soak(rate_rps, reason, duration_s, settings),
-        bench.machine,
-        experiment.training.seed,
-        say,
-        client=bench.client,
-    )
-    write_text(folder / "soak.json", write_record(record))
+    asked, points = Soak(rate_rps, reason, duration_s, settings), list[CurvePoint]()
+    try:
+        record = soak(_task(subject, experiment, bench, say, points.append), asked)
+    except (LoadTestFailed, KeyboardInterrupt) as error:
+        _write(folder / "soak-failure.json", soak_failure(variant.name, experiment, bench, held, error, points))
+        raise
+    _write(folder / "soak.json", record)
+    (folder / "soak-failure.json").unlink(missing_ok=True)
     return record
+
+
+def soak_failure(
+    name: str,
+    experiment: Experiment,
+    bench: LoadBench,
+    held: tuple[float, str, float],
+    error: BaseException,
+    points: Sequence[CurvePoint],
+) -> SoakFailure:
+    """The record of a rate that was not held to its end: by an error, or a Ctrl-C, which says nothing."""
+    from deploycost.benchmarking.task import slo_of
+
+    rate_rps, reason, duration_s = held
+    return SoakFailure(
+        variant=name,
+        slo=slo_of(experiment.load),
+        rate_rps=rate_rps,
+        rate_reason=reason,
+        duration_s=duration_s,
+        reason=str(error) or "interrupted",
+        point=points[-1] if points else None,
+        environment=bench.machine,
+        finished_at=now(),
+    )
 
 
 def measure_service(
@@ -213,7 +239,8 @@ def measure_service(
     Raises:
         LoadTestFailed: it could not be reached, died, or never gave a good answer.
     """
-    from deploycost.benchmarking.loadtest import LoadSubject, Notes, measure
+    from deploycost.benchmarking.loadtest import measure
+    from deploycost.benchmarking.task import LoadSubject, Notes
 
     mark = fingerprint(LOAD_RULES, name, experiment.load.model_dump(mode="json"), *_workload(bench))
     subject = LoadSubject(name, Path(), "", bench.texts, None, None, mark)
@@ -222,20 +249,35 @@ def measure_service(
 
 
 def soak_service(
-    name: str, experiment: Experiment, bench: LoadBench, held: tuple[float, str, float], say: Say
+    name: str,
+    experiment: Experiment,
+    bench: LoadBench,
+    held: tuple[float, str, float],
+    say: Say,
+    keep: Callable[[CurvePoint], None] = lambda _: None,
 ) -> SoakRecord:
-    """Holds such a service at a rate, as `soak_test` does a variant.
+    """Holds such a service at a rate, as `soak_test` does a variant; `keep` is given what was seen of it.
 
     Raises:
         LoadTestFailed: it could not be reached, died, or the client did.
     """
-    from deploycost.benchmarking.loadtest import LoadSubject
     from deploycost.benchmarking.soak import Soak, soak
+    from deploycost.benchmarking.task import LoadSubject
 
     rate_rps, reason, duration_s = held
     subject = LoadSubject(name, Path(), "", bench.texts, None, None, "")
     asked = Soak(rate_rps, reason, duration_s, settings=None)
-    return soak(subject, experiment.load, asked, bench.machine, experiment.training.seed, say, client=bench.client)
+    return soak(_task(subject, experiment, bench, say, keep), asked)
+
+
+def _task(
+    subject: LoadSubject, experiment: Experiment, bench: LoadBench, say: Say, keep: Callable[[CurvePoint], None]
+) -> Task:
+    from deploycost.benchmarking.client import Client
+    from deploycost.benchmarking.task import Notes, Task
+
+    seed, client = experiment.training.seed, bench.client or Client()
+    return Task(subject, experiment.load, bench.machine, seed, say, notes=Notes(keep), client=client)
 
 
 def _workload(bench: LoadBench) -> tuple[object, ...]:
@@ -248,7 +290,7 @@ def _workload(bench: LoadBench) -> tuple[object, ...]:
 
 
 def _subject(bundle_folder: Path, variant: Variant, texts: tuple[str, ...], mark: str) -> LoadSubject:
-    from deploycost.benchmarking.loadtest import LoadSubject
+    from deploycost.benchmarking.task import LoadSubject
     from serving.classifier import Classifier
     from serving.predictions import NumberPrediction, told
 

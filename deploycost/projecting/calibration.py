@@ -15,7 +15,6 @@ from deploycost.environment import MachineFacts, machine_facts, now, usable_core
 from deploycost.errors import UserError
 from deploycost.projecting.hardware import Device, Place
 from deploycost.projecting.observations import Observation, Setting
-from deploycost.projecting.reference import write_reference
 from deploycost.projecting.runtimes import Runtime, find_runtime
 from deploycost.projecting.shapes import find_shape
 from deploycost.records import FORMAT_VERSION, Record, read_record
@@ -98,6 +97,8 @@ def calibrate(threads: Sequence[int] = (1,), tell: Callable[[str], None] = lambd
     Raises:
         UserError: it has fewer cores.
     """
+    from deploycost.projecting.reference import write_reference
+
     cores = len(usable_cores())
     if not threads or min(threads) < 1 or max(threads) > cores:
         raise UserError(f"cannot calibrate on {max(threads, default=0)} threads; this process may use {cores} cores")

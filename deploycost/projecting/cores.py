@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
-from deploycost.projecting.machines import (
-    AS_USUAL,
-    RATE_KEPT_BY_COPIES,
-    THREAD_IN_CORES,
-    WHOLE,
-    Band,
-    Machine,
-    Planned,
-    machine_of,
-    projected_capacity,
-    projected_rates,
-)
+import numpy as np
+
+from deploycost.carried import Carried
+from deploycost.projecting.endpoints import RATE_KEPT_BY_COPIES, THREAD_IN_CORES, WHOLE, Band
+from deploycost.projecting.machines import AS_USUAL, Planned, machine_of, projected_capacity, projected_rates
+from deploycost.projecting.queue import Numbers
 from deploycost.projecting.request_times import architecture_of, known_device
-from deploycost.records import Figure, LoadRecord, Service, Subject
-from deploycost.verdicts import Capacity, Carried
+from deploycost.projecting.variant_work import Request, request_of
+from deploycost.records import Basis, Figure, LoadRecord, Service, Subject
+from deploycost.verdicts import Capacity
 from pricing.book import Offer
 
 # The same rate per core as where it was measured. Sustained clocks of machines for hire run from 2.2 to 4.5 GHz around
@@ -44,13 +40,15 @@ def capacity_on(variant: Subject, offer: Offer, planned: Planned = AS_USUAL) -> 
     """What the variant carries on the machine, in requests per second, with its basis and a sentence that says why.
 
     Measured where a load test was made on this instance type; projected where its chip and the model's shape are known;
-    assumed, by cores, on other CPUs of the measured architecture; unknown on the rest. Where no load test tells of
-    latencies, p95 is projected at the share of the capacity that is planned.
+    assumed, by cores, on other CPUs of the measured architecture; unknown on the rest. A server that was measured on
+    a part of its machine's cores is taken to stand there as often as it has room. The p95 is that at the share of the
+    capacity that is planned.
     """
-    here = [load for load in _loads(variant) if _is_on(load, offer)]
+    here = [load for load in variant.loads if _is_on(load, offer)]
     if here:
         # The last made, should there be several; times are ISO 8601 and sort as text.
-        return _measured(max(here, key=lambda load: load.finished_at), offer)
+        last = max(here, key=lambda load: load.finished_at)
+        return _measured(last, offer) if offer.accelerator_name or _copies(last, offer) == 1 else _filled(last, offer)
     # Of a service of the user's own it is not known what it computes.
     if not isinstance(variant, Service):
         projected = projected_capacity(variant, offer, _in_order(variant), planned)
@@ -59,50 +57,49 @@ def capacity_on(variant: Subject, offer: Offer, planned: Planned = AS_USUAL) -> 
     reason = _why_unknown(variant, offer)
     if reason:
         return Capacity(capacity_rps=Figure(value=None, basis="assumed"), reason=f"unknown: {reason}")
-    return _scaled(_nearest(_loads(variant), offer), offer)
+    return _scaled(_nearest(variant.loads, offer), offer, planned)
 
 
-def carried_on(
-    variants: Sequence[Subject], offers: Sequence[Offer], planned: Planned = AS_USUAL
-) -> list[list[Carried]]:
-    """The same of every variant on every machine, a row for each variant: what ranks them, without the reasons."""
-    machines = [machine_of(offer) for offer in offers]
-    return [_carried(variant, offers, machines, planned) for variant in variants]
+def carried_on(variants: Sequence[Subject], offers: Sequence[Offer], planned: Planned = AS_USUAL) -> Carried:
+    """The same of every variant (rows) on every machine (columns): what ranks them, without the reasons."""
+    loads = [_in_order(variant) for variant in variants]
+    carried = Carried.unknown(len(variants), len(offers), [load for own in loads for load in own])
+    machines = {column: machine for column, offer in enumerate(offers) if (machine := machine_of(offer))}
+    is_projected = np.zeros(carried.rps.shape, dtype=np.bool_)
+    on_known, is_projected[:, list(machines)] = projected_rates(
+        [_request(variant) for variant in variants], loads, list(machines.values()), planned
+    )
+    carried.put_columns(list(machines), on_known)
+    for row, (variant, own) in enumerate(zip(variants, loads, strict=True)):
+        named = [load for load in own if load.environment.instance_type]
+        for column, offer in enumerate(offers):
+            if named and any(_is_on(load, offer) for load in named):
+                carried.put_capacity(row, column, capacity_on(variant, offer, planned))
+            elif not is_projected[row, column] and not _why_unknown(variant, offer):
+                load = _nearest(variant.loads, offer)
+                scale, p95_ms = _scale(load, offer), _planned_p95_ms(load, planned)
+                rps = _times(load.capacity_rps.value, scale.all.value)
+                carried.put(row, column, rps, _times(p95_ms, 1 / scale.one.value), load, scale.copies)
+    return carried
 
 
-def _carried(
-    variant: Subject, offers: Sequence[Offer], machines: Sequence[Machine | None], planned: Planned
-) -> list[Carried]:
-    loads, projected = _loads(variant), [None] * len(offers)
-    if not isinstance(variant, Service):
-        projected = projected_rates(variant, machines, _in_order(variant), planned)
-    named = any(load.environment.instance_type for load in loads)
-    row = []
-    for offer, found in zip(offers, projected, strict=True):
-        if named and any(_is_on(load, offer) for load in loads):
-            row.append(Carried.of(capacity_on(variant, offer)))
-        elif found is not None:
-            row.append(found)
-        elif _why_unknown(variant, offer):
-            row.append(Carried(None, None, None))
-        else:
-            load = _nearest(loads, offer)
-            scale = _scale(load, offer)
-            row.append(Carried(_times(load.capacity_rps.value, scale.value), load, scale.copies))
-    return row
+def _request(variant: Subject) -> Request | None:
+    """What one request of it computes; of a service of the user's own that is not known."""
+    return None if isinstance(variant, Service) else request_of(variant)
 
 
 def _in_order(variant: Subject) -> list[LoadRecord]:
-    return sorted(_loads(variant), key=lambda load: load.finished_at)
+    """The last made first; times are ISO 8601 and sort as text."""
+    return sorted(variant.loads, key=lambda load: load.finished_at)[::-1]
 
 
 def _why_unknown(variant: Subject, offer: Offer) -> str | None:
     there = f"run 'deploycost loadtest {variant.name}' on {offer.instance_type} and give its load.json with --record"
     if offer.accelerator_name:
         return f"{offer.accelerator_name} was not measured; {there}"
-    if not _loads(variant):
+    if not variant.loads:
         return f"not load-tested; run 'deploycost loadtest {variant.name}'"
-    measured = architecture_of(_nearest(_loads(variant), offer))
+    measured = architecture_of(_nearest(variant.loads, offer))
     if offer.architecture not in (None, measured):
         return (
             f"measured on {measured}, and {offer.cpu_model} is {offer.architecture}, which computes otherwise; {there}"
@@ -117,12 +114,13 @@ def _nearest(loads: Sequence[LoadRecord], offer: Offer) -> LoadRecord:
 
 def _is_same_chip(load: LoadRecord, offer: Offer) -> bool:
     """Whether the CPU measured has all that tells the offer's from others; asked of those in no table alone."""
-    there = set(_CHIP_WORD.findall((offer.cpu_model or "").casefold()))
-    return bool(there) and there <= set(_CHIP_WORD.findall(load.environment.cpu_model.casefold()))
+    there = _chip_words(offer.cpu_model or "")
+    return bool(there) and there <= _chip_words(load.environment.cpu_model)
 
 
-def _loads(variant: Subject) -> tuple[LoadRecord, ...]:
-    return ((variant.load,) if variant.load else ()) + variant.elsewhere
+@lru_cache(maxsize=1024)
+def _chip_words(cpu_model: str) -> frozenset[str]:
+    return frozenset(_CHIP_WORD.findall(cpu_model.casefold()))
 
 
 def _is_on(load: LoadRecord, offer: Offer) -> bool:
@@ -135,28 +133,78 @@ def _measured(load: LoadRecord, offer: Offer) -> Capacity:
     return Capacity(capacity_rps=load.capacity_rps, reason=reason, load=load, server_copies=1)
 
 
+def _filled(load: LoadRecord, offer: Offer) -> Capacity:
+    """A machine on which one server was measured, with as many of them as it has cores for: no less than the one."""
+    copies, thread = _copies(load, offer), _thread(offer)
+    times = (
+        copies * a * b * float(offer.sustained_cpu_ratio) for a, b in zip(thread, RATE_KEPT_BY_COPIES, strict=True)
+    )
+    kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[offer.vcpu_is]
+    reason = (
+        f"projected from the server measured on {load.server_cores} of the {float(offer.vcpus):g} vCPUs of "
+        f"{offer.instance_type}: {copies} of them keep {RATE_KEPT_BY_COPIES} of their rates, a vCPU is {kind} and "
+        f"counts {thread if thread is not WHOLE else 1} of a core"
+    )
+    rate_rps = _multiplied(load.capacity_rps, Band(*(max(1.0, each) for each in times)), "projected")
+    return Capacity(capacity_rps=rate_rps, reason=reason, load=load, server_copies=copies)
+
+
+def _copies(load: LoadRecord, offer: Offer) -> int:
+    return max(1, int(float(offer.vcpus) // load.server_cores))
+
+
 class _Scale(NamedTuple):
     """By how much a machine carries more than what was measured, with the bands and copies behind it."""
 
-    low: float
-    value: float
-    high: float
+    machines: float
     thread: Band
     speed: Band
     kept: Band
     copies: int
 
+    @property
+    def one(self) -> Band:
+        """How fast each server is, over the one that was measured."""
+        return Band(*(a * b * c for a, b, c in zip(self.thread, self.speed, self.kept, strict=True)))
+
+    @property
+    def all(self) -> Band:
+        """How much all of them carry, over the one."""
+        return Band(*(self.machines * each for each in self.one))
+
 
 def _scale(load: LoadRecord, offer: Offer) -> _Scale:
-    vcpus, cores = float(offer.vcpus), load.server_cores
-    copies = max(1, int(vcpus // cores))
+    vcpus, cores, copies = float(offer.vcpus), load.server_cores, _copies(load, offer)
     used_vcpus = min(vcpus, float(copies * cores))
-    thread = WHOLE if offer.vcpu_is == "core" else THREAD_IN_CORES
-    speed = _speed(load, offer)
     kept = RATE_KEPT_BY_COPIES if copies > 1 else WHOLE
     machines = used_vcpus / cores * float(offer.sustained_cpu_ratio)
-    low, value, high = (machines * a * b * c for a, b, c in zip(thread, speed, kept, strict=True))
-    return _Scale(low, value, high, thread, speed, kept, copies)
+    return _Scale(machines, _thread(offer), _speed(load, offer), kept, copies)
+
+
+def _thread(offer: Offer) -> Band:
+    return WHOLE if offer.vcpu_is == "core" else THREAD_IN_CORES
+
+
+def _slowed_ms(load: LoadRecord, scale: _Scale, planned: Planned) -> Figure:
+    """The p95 at the planned share of the capacity: a queue is as many times as long as everything in it takes."""
+    slowest, usual, fastest = (1 / each for each in scale.one)
+    return _multiplied(Figure(value=_planned_p95_ms(load, planned)), Band(fastest, usual, slowest), "assumed")
+
+
+def _planned_p95_ms(load: LoadRecord, planned: Planned) -> float | None:
+    return load.p95_at(planned.utilisation_ratio * (load.capacity_rps.value or 0.0))
+
+
+def _multiplied(measured: Figure, band: Band, basis: Basis) -> Figure:
+    """A figure with its interval, if it has one, as many times over."""
+    low = measured.low if measured.low is not None else measured.value
+    high = measured.high if measured.high is not None else measured.value
+    value, low, high = map(_times, (measured.value, low, high), (band.value, band.low, band.high))
+    return Figure(value=value, low=low, high=high, basis=basis)
+
+
+def _times(measured: float | None, factor: Numbers) -> float | None:
+    return None if measured is None else measured * float(factor)
 
 
 def _speed(load: LoadRecord, offer: Offer) -> Band:
@@ -166,20 +214,15 @@ def _speed(load: LoadRecord, offer: Offer) -> Band:
     return SPEED_PER_CORE if known_device(load.environment.cpu_model) else SPEED_OF_UNKNOWN
 
 
-def _scaled(load: LoadRecord, offer: Offer) -> Capacity:
-    scale, measured = _scale(load, offer), load.capacity_rps
-    capacity = Figure(
-        value=_times(measured.value, scale.value),
-        low=_times(measured.low if measured.low is not None else measured.value, scale.low),
-        high=_times(measured.high if measured.high is not None else measured.value, scale.high),
-        basis="assumed",
+def _scaled(load: LoadRecord, offer: Offer, planned: Planned) -> Capacity:
+    scale = _scale(load, offer)
+    return Capacity(
+        capacity_rps=_multiplied(load.capacity_rps, scale.all, "assumed"),
+        reason=_reason(load, offer, scale),
+        load=load,
+        server_copies=scale.copies,
+        p95_ms=_slowed_ms(load, scale, planned),
     )
-    reason = _reason(load, offer, scale)
-    return Capacity(capacity_rps=capacity, reason=reason, load=load, server_copies=scale.copies)
-
-
-def _times(rate: float | None, factor: float) -> float | None:
-    return None if rate is None else rate * factor
 
 
 def _reason(load: LoadRecord, offer: Offer, scale: _Scale) -> str:

@@ -136,20 +136,32 @@ def devices() -> dict[str, Device]:
     return {row["name"]: _device(row) for row in rows}
 
 
-@lru_cache(maxsize=1024)
 def find_place(name: str) -> Place:
     """The whole of what a name such as `T4`, `A100-SXM4-80GB` or `Xeon Platinum 8380 x2` means: all cores of a CPU.
 
     Raises:
         UserError: no such device is known.
     """
+    place = known_place(name)
+    if place is None:
+        chip = _SOCKETS.sub(" ", name).strip()
+        raise UserError(
+            f"unknown hardware {chip!r}{nearest(chip, list(devices()))}; "
+            "'deploycost project --list-hardware' lists what is known"
+        )
+    return place
+
+
+@lru_cache(maxsize=1024)
+def known_place(name: str) -> Place | None:
+    """The same, or None where no such device is known."""
     found = _SOCKETS.search(name)
     sockets = int(found.group(1) or found.group(2)) if found else 1
-    device = _find_device(_SOCKETS.sub(" ", name).strip())
-    return Place(device, sockets, float(device.cores * sockets) if device.kind == "cpu" else None)
+    device = _known_device(_SOCKETS.sub(" ", name).strip())
+    return device and Place(device, sockets, float(device.cores * sockets) if device.kind == "cpu" else None)
 
 
-def _find_device(name: str) -> Device:
+def _known_device(name: str) -> Device | None:
     known = devices()
     exact = {each.casefold(): each for each in known}
     if name.casefold() in exact:
@@ -159,13 +171,14 @@ def _find_device(name: str) -> Device:
         if re.search(pattern, squeezed):
             return known[meant]
     # A longer name that holds a known one, as in `Intel Core i9-13900K (24 cores)`.
-    held = [each for each in known if re.search(rf"(?<!\d){re.escape(_squeeze(each))}(?!\d)", squeezed)]
-    if held:
-        return known[max(held, key=len)]
-    raise UserError(
-        f"unknown hardware {name!r}{nearest(name, list(known))}; "
-        "'deploycost project --list-hardware' lists what is known"
-    )
+    held = [each for each in known if _holds(squeezed, _squeeze(each))]
+    return known[max(held, key=len)] if held else None
+
+
+def _holds(name: str, part: str) -> bool:
+    """Whether the part is in the name, and no digit beside it goes on with a number of it."""
+    # Patterns are compiled for the few parts that are in it at all.
+    return part in name and re.search(rf"(?<!\d){re.escape(part)}(?!\d)", name) is not None
 
 
 def _squeeze(name: str) -> str:

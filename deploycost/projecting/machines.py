@@ -7,54 +7,45 @@ follow, and in how much of what the queue allows the endpoint really carried.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from math import exp, hypot, log
-from typing import NamedTuple
+from itertools import product
+from typing import NamedTuple, get_args
 
-from deploycost.projecting.hardware import Device
-from deploycost.projecting.projection import WIDEST_RATIO
-from deploycost.projecting.queue import (
-    Batches,
-    batched_capacity_within,
-    batched_latency_at,
-    capacity_within,
-    latency_at,
+import numpy as np
+
+from deploycost.carried import NO_LOAD, Carried
+from deploycost.projecting.endpoints import (
+    RATE_KEPT_BY_COPIES,
+    THREAD_IN_CORES,
+    Counts,
+    Flags,
+    Hosts,
+    OnCards,
+    OnCpus,
+    Tests,
+    slowness,
+    tests_of,
+    usual_slowness,
 )
+from deploycost.projecting.hardware import Device, Kind
+from deploycost.projecting.projection import WIDEST_RATIO
+from deploycost.projecting.queue import Floats, Numbers
 from deploycost.projecting.request_times import (
-    ENDPOINT_S,
+    CARD_BATCHES,
     NOTHING_SEEN,
     USUAL_SLO_MS,
     Seen,
     Times,
     known_device,
     seen_in,
+    times_by_chip,
     times_on,
 )
 from deploycost.projecting.variant_work import Request, request_of
 from deploycost.records import Figure, LoadRecord, Variant
 from deploycost.units import milliseconds
-from deploycost.verdicts import Capacity, Carried
+from deploycost.verdicts import Capacity
 from pricing.book import Offer
-
-
-class Band(NamedTuple):
-    """A factor that is assumed, with the range that it is assumed to lie in."""
-
-    low: float
-    value: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:g} ({self.low:g} to {self.high:g})"
-
-
-# Two threads of one core share its vector units, which is what inference keeps busy: together they do little more than
-# one, so each counts somewhat over half. It counts one where the measured core was itself a thread of a rented machine.
-THREAD_IN_CORES = Band(0.5, 0.6, 1.0)
-WHOLE = Band(1.0, 1.0, 1.0)
-# Copies of a server share caches and memory bandwidth, so several carry less than as many times one.
-RATE_KEPT_BY_COPIES = Band(0.75, 0.9, 1.0)
 
 
 class Machine(NamedTuple):
@@ -86,12 +77,13 @@ AS_USUAL = Planned()
 
 
 class Told(NamedTuple):
-    """A capacity in requests per second with its interval, and why."""
+    """A capacity in requests per second and why it is that; the latency at as much of it as is planned; how many servers
+    share the machine's CPU, 1 where its cards compute."""
 
-    value: float
-    low: float
-    high: float
+    rps: Figure
     reason: str
+    p95_ms: Figure
+    server_copies: int
 
 
 def projected_capacity(
@@ -100,70 +92,113 @@ def projected_capacity(
     """What the variant carries there by projection; None where the model's shape or the machine's chip is not known.
 
     None too where evidence is too thin for a CPU that a load test can be scaled to. `loads` are load tests of the
-    variant on other machines, the last made last: that on the same chip tells, else on a known one, else any. Where
-    none tells latencies they are projected too, at as much of the capacity as is planned.
+    variant on other machines, the last made first: that on the same chip tells, else on a known one, else any. The
+    p95 is projected too, at as much of the capacity as is planned.
     """
     request, machine = request_of(variant), machine_of(offer)
     if request is None or machine is None:
         return None
-    load, seen = _telling(_all_seen(loads, planned.slo_ms), machine.device, planned.slo_ms)
+    all_seen = _all_seen(loads, planned)
+    number = _telling(all_seen, machine.device)
+    seen, load = all_seen[number], loads[number] if loads and machine.is_cpu else None
     times = times_on(request, seen, machine.device)
     if times is None:
         return None
-    if _is_thin(times):
-        return None if load and machine.is_cpu else _too_thin(variant, offer, times)
-    told = _capacity(request, seen, machine)
-    rests_on = load if machine.is_cpu else None
+    if _is_thin(times.reach):
+        return None if load else _too_thin(variant, offer, times)
+    told = _told(request, seen, machine, planned)
     return Capacity(
-        capacity_rps=Figure(value=told.value, low=told.low, high=told.high, basis="projected"),
+        capacity_rps=told.rps,
         reason=told.reason,
-        load=rests_on,
-        server_copies=_copies(machine, seen) if rests_on else None,
-        p95_ms=None if rests_on else _p95_ms(request, seen, machine, planned.utilisation_ratio),
+        load=load,
+        server_copies=told.server_copies if load else None,
+        p95_ms=told.p95_ms,
     )
 
 
 def projected_rates(
-    variant: Variant, machines: Sequence[Machine | None], loads: Sequence[LoadRecord], planned: Planned
-) -> list[Carried | None]:
-    """What ranks the same on many machines, None where it would be None: no interval is reckoned, no reason written."""
-    request = request_of(variant)
-    if request is None:
-        return [None] * len(machines)
-    on_each: list[Carried | None] = [None] * len(machines)
-    all_seen = _all_seen(loads, planned.slo_ms)
-    for device, numbers in _by_device(tuple(machines)).items():
-        load, seen = _telling(all_seen, device, planned.slo_ms)
-        times = times_on(request, seen, device)
-        if times is None:
-            continue
-        is_thin = _is_thin(times)
-        for number in numbers:
-            machine = machines[number]
-            assert machine is not None, "it has a device"  # noqa: S101 - for the types
-            if is_thin:
-                on_each[number] = None if load and machine.is_cpu else Carried(None, None, None)
-            else:
-                on_each[number] = _rate_on(_question(request, seen, machine, times), load, planned.utilisation_ratio)
-    return on_each
+    requests: Sequence[Request | None],
+    loads: Sequence[Sequence[LoadRecord]],
+    machines: Sequence[Machine],
+    planned: Planned,
+) -> tuple[Carried, Flags]:
+    """What ranks the same of many variants on many machines: no interval is reckoned, no reason written.
+
+    `requests` are the mean requests of the variants and `loads` the load tests of each, the last made first. Flagged is
+    where `projected_capacity` tells something, if only that too little is known.
+    """
+    carried = Carried.unknown(len(requests), len(machines), [load for own in loads for load in own])
+    all_seen = [_all_seen(own, planned) for own in loads]
+    pairs, hosts = _pairs(requests, all_seen, machines), _hosts(machines)
+    tests = tests_of([seen for own in all_seen for seen in own], planned.utilisation_ratio)
+    # Of all that was seen, what a load test saw: those of `carried`, in their order.
+    is_load = np.array([bool(own) for own, seen in zip(loads, all_seen, strict=True) for _ in seen], dtype=np.bool_)
+    is_cpu = np.array([machine.is_cpu for machine in machines], dtype=np.bool_)
+    load_of = np.where(is_cpu & is_load[pairs.seen], (np.cumsum(is_load) - 1)[pairs.seen], NO_LOAD)
+    is_told, is_thin = ~np.isnan(pairs.reach), _is_thin(pairs.reach)
+    place = np.nonzero(is_told & ~is_thin & is_cpu)
+    cpus = OnCpus(pairs.seconds[1][place], tests.at(pairs.seen[place]), hosts.at(place[1]))
+    _put_cpus(carried, place, cpus, load_of[place], planned)
+    place = np.nonzero(is_told & ~is_thin & ~is_cpu)
+    batch_s = {size: seconds[place] for size, seconds in pairs.seconds.items()}
+    _put_cards(carried, place, OnCards(batch_s, planned.slo_ms / 1000, hosts.at(place[1])), planned)
+    return carried, is_told & ~(is_thin & (load_of != NO_LOAD))
 
 
-def _rate_on(question: _OnCard | _OnCpu, load: LoadRecord | None, utilisation_ratio: float) -> Carried:
-    usual = _usual(question.bands())
-    rate_rps = question.rate(usual)
-    if load and question.machine.is_cpu:
-        return Carried(rate_rps, load, _copies(question.machine, question.seen))
-    return Carried(rate_rps, None, None, question.p95_ms(usual, utilisation_ratio * rate_rps))
+def _put_cpus(carried: Carried, place: tuple[Counts, ...], question: OnCpus, load_of: Counts, planned: Planned) -> None:
+    usual = usual_slowness(question.bands())
+    carried.rps[place] = rate_rps = question.rate(usual)
+    carried.p95_ms[place] = question.p95_ms(usual, planned.utilisation_ratio * rate_rps)
+    carried.load_of[place] = load_of
+    carried.server_copies[place] = np.where(load_of != NO_LOAD, question.copies, 0)
 
 
-@lru_cache(maxsize=8)
-def _by_device(machines: tuple[Machine | None, ...]) -> dict[Device, list[int]]:
-    """The numbers of the machines with each device."""
-    found: dict[Device, list[int]] = {}
-    for number, machine in enumerate(machines):
-        if machine is not None:
-            found.setdefault(machine.device, []).append(number)
-    return found
+def _put_cards(carried: Carried, place: tuple[Counts, ...], question: OnCards, planned: Planned) -> None:
+    usual = usual_slowness(question.bands())
+    carried.rps[place] = rate_rps = question.rate(usual)
+    carried.p95_ms[place] = question.p95_ms(usual, planned.utilisation_ratio * rate_rps)
+
+
+class _Pairs(NamedTuple):
+    """Variants (rows) on machines (columns): seconds of a batch by its size, the reach of their interval (NaN where
+    there are none), and the place of the load test that tells among all that was seen."""
+
+    seconds: dict[int, Floats]
+    reach: Floats
+    seen: Counts
+
+
+def _pairs(
+    requests: Sequence[Request | None], all_seen: Sequence[Sequence[Seen]], machines: Sequence[Machine]
+) -> _Pairs:
+    chips = list(dict.fromkeys(machine.device for machine in machines))
+    kinds, shape, first = np.array([chip.kind for chip in chips]), (len(requests), len(chips)), 0
+    seconds, reach = {size: np.full(shape, np.nan) for size in CARD_BATCHES}, np.full(shape, np.nan)
+    telling = np.zeros(shape, dtype=np.int64)
+    for row, (request, seen) in enumerate(zip(requests, all_seen, strict=True)):
+        telling[row] = [_telling(seen, chip) for chip in chips]
+        for number, kind in product(np.unique(telling[row]), get_args(Kind)) if request else ():
+            columns = np.flatnonzero((telling[row] == number) & (kinds == kind))
+            told = times_by_chip(request, seen[number], kind) if columns.size else None
+            if told:
+                places = [told.chips.numbers[chips[column].name] for column in columns]
+                reach[row, columns] = told.chips.reach[places]
+                for size, on_chips in zip(told.chips.sizes, told.seconds, strict=True):
+                    seconds[size][row, columns] = on_chips[places]
+        telling[row] += first
+        first += len(seen)
+    number_of = {chip: number for number, chip in enumerate(chips)}
+    chip_of = [number_of[machine.device] for machine in machines]
+    return _Pairs({size: each[:, chip_of] for size, each in seconds.items()}, reach[:, chip_of], telling[:, chip_of])
+
+
+def _hosts(machines: Sequence[Machine]) -> Hosts:
+    return Hosts(
+        vcpus=np.array([machine.vcpus for machine in machines], dtype=np.float64),
+        are_cores=np.array([machine.vcpu_is == "core" for machine in machines], dtype=np.bool_),
+        sustained_ratio=np.array([machine.sustained_ratio for machine in machines], dtype=np.float64),
+        cards=np.array([machine.cards for machine in machines], dtype=np.float64),
+    )
 
 
 def machine_of(offer: Offer) -> Machine | None:
@@ -176,27 +211,25 @@ def machine_of(offer: Offer) -> Machine | None:
     )
 
 
-def _all_seen(loads: Sequence[LoadRecord], slo_ms: float) -> list[tuple[LoadRecord | None, Seen]]:
-    """Each load test with what it says, the last made first; of none what is usual, within what is asked."""
-    return [(load, seen_in(load)) for load in reversed(loads)] or [(None, NOTHING_SEEN._replace(slo_ms=slo_ms))]
+def _all_seen(loads: Sequence[LoadRecord], planned: Planned) -> list[Seen]:
+    """What each load test says; of none what is usual, within what is asked."""
+    ratio = planned.utilisation_ratio
+    return [seen_in(load, ratio) for load in loads] or [NOTHING_SEEN._replace(slo_ms=planned.slo_ms)]
 
 
-def _telling(
-    all_seen: Sequence[tuple[LoadRecord | None, Seen]], device: Device, slo_ms: float
-) -> tuple[LoadRecord | None, Seen]:
-    """The load test that tells most of a chip, of those alike the first; a card it binds to no objective."""
+def _telling(all_seen: Sequence[Seen], device: Device) -> int:
+    """The place of the load test that tells most of a chip, of those alike the first."""
 
-    def nearness(each: tuple[LoadRecord | None, Seen]) -> int:
-        there = each[1].device
+    def nearness(place: int) -> int:
+        there = all_seen[place].device
         return 0 if there is None or there.kind != "cpu" else 2 if there.family == device.family else 1
 
-    load, seen = max(all_seen, key=nearness)
-    return load, seen if device.kind == "cpu" else seen._replace(slo_ms=slo_ms)
+    return max(range(len(all_seen)), key=nearness)
 
 
-def _is_thin(times: Times) -> bool:
-    """Whether the ends of its interval are too far apart to act on."""
-    return times.reach**2 > WIDEST_RATIO
+def _is_thin(reach: Numbers) -> Flags:
+    """Whether the ends of an interval are too far apart to act on."""
+    return np.greater(np.square(reach), WIDEST_RATIO)
 
 
 def _too_thin(variant: Variant, offer: Offer, times: Times) -> Capacity:
@@ -207,164 +240,64 @@ def _too_thin(variant: Variant, offer: Offer, times: Times) -> Capacity:
     return Capacity(capacity_rps=Figure(value=None, basis="projected"), reason=reason)
 
 
-def _copies(machine: Machine, seen: Seen) -> int:
-    return max(1, int(machine.vcpus // seen.cores))
-
-
 @lru_cache(maxsize=100_000)
-def _capacity(request: Request, seen: Seen, machine: Machine) -> Told:
+def _told(request: Request, seen: Seen, machine: Machine, planned: Planned) -> Told:
     times = times_on(request, seen, machine.device)
     assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
-    question = _question(request, seen, machine, times)
-    usual, worst, best = _slowness(question.bands(), times.reach)
-    value, low, high = (question.rate(slower) for slower in (usual, worst, best))
-    parts = question.reasons(usual)
+    if machine.is_cpu:
+        tests = _test_of(seen, planned.utilisation_ratio)
+        question, limit_ms = OnCpus(times.seconds[1], tests, _hosts([machine])), seen.slo_ms
+    else:
+        question, limit_ms = OnCards(times.seconds, planned.slo_ms / 1000, _hosts([machine])), planned.slo_ms
+    slower = slowness(question.bands(), times.reach)
+    rates = question.rate(slower)
+    value, low, high = rates.tolist()
+    parts = _why(question, request, machine, times, float(slower[0]), value)
     if value == 0:
-        parts.append(f"an answer takes longer than p95 within {milliseconds(seen.slo_ms)} allows")
-    return Told(value, low, high, "; ".join(parts))
+        parts.append(f"an answer takes longer than p95 within {milliseconds(limit_ms)} allows")
+    return Told(
+        Figure(value=value, low=low, high=high, basis="projected"),
+        "; ".join(parts),
+        _latency(question, slower, planned.utilisation_ratio * rates),
+        int(question.copies[0]) if isinstance(question, OnCpus) else 1,
+    )
 
 
-@lru_cache(maxsize=100_000)
-def _p95_ms(request: Request, seen: Seen, machine: Machine, utilisation_ratio: float) -> Figure:
-    """The latency at so much of the capacity. At each end of the interval the capacity is that end's too, as fleets
-    are planned by it."""
-    times = times_on(request, seen, machine.device)
-    assert times is not None, "asked for only where there are times"  # noqa: S101 - for the types
-    question = _question(request, seen, machine, times)
-    ends = [
-        question.p95_ms(slower, utilisation_ratio * question.rate(slower))
-        for slower in _slowness(question.bands(), times.reach)
-    ]
+def _latency(question: OnCpus | OnCards, slower: Floats, rates: Floats) -> Figure:
+    """At each end of the interval at that end of the capacity too, as fleets are planned by it."""
+    p95_ms = question.p95_ms(slower, rates).tolist()
     # Larger batches carry more and answer later: an end of the capacity is not always that end of the latency.
-    return Figure(value=ends[0], low=min(ends), high=max(ends), basis="projected")
-
-
-def _slowness(bands: Sequence[Band], reach: float) -> tuple[float, float, float]:
-    """How many times as long everything takes: usually, at worst and at best."""
-    usual = _usual(bands)
-    worse = exp(hypot(log(reach), *(log(band.value / band.low) for band in bands)))
-    better = exp(hypot(log(reach), *(log(band.high / band.value) for band in bands)))
-    return usual, usual * worse, usual / better
-
-
-def _question(request: Request, seen: Seen, machine: Machine, times: Times) -> _OnCard | _OnCpu:
-    return _OnCard(request, seen, machine, times) if machine.cards else _OnCpu(request, seen, machine, times)
-
-
-def _usual(bands: Sequence[Band]) -> float:
-    """How many times as long everything takes, as what is assumed is usually."""
-    usual = 1.0
-    for band in bands:
-        usual /= band.value
-    return usual
-
-
-@dataclass(frozen=True)
-class _OnCpu:
-    """Copies of the endpoint on a CPU, each on as many cores as where it was measured."""
-
-    request: Request
-    seen: Seen
-    machine: Machine
-    times: Times
-
-    def bands(self) -> list[Band]:
-        """What is assumed besides: the share of a core that a vCPU is, and what copies keep."""
-        thread = WHOLE if self.machine.vcpu_is == "core" else THREAD_IN_CORES
-        return [thread, RATE_KEPT_BY_COPIES if _copies(self.machine, self.seen) > 1 else WHOLE]
-
-    def rate(self, slower: float) -> float:
-        """Requests per second where everything takes `slower` times as long as projected."""
-        alone = capacity_within(self._service_s(slower), self.seen.spread, self.seen.slo_ms / 1000)
-        return alone * self._over_alone
-
-    def p95_ms(self, slower: float, rate_rps: float) -> float:
-        """The latency at a rate of the whole machine."""
-        return 1000 * latency_at(rate_rps / self._over_alone, self._service_s(slower), self.seen.spread)
-
-    @property
-    def _over_alone(self) -> float:
-        """What the machine carries over what the queue allows one copy of the endpoint."""
-        copies = _copies(self.machine, self.seen)
-        return copies * _kept_by_the_endpoint(self.seen) * self.machine.sustained_ratio
-
-    def _service_s(self, slower: float) -> float:
-        # Fewer cores than the server had where it was measured: it takes its work in turns.
-        short = max(1.0, self.seen.cores / self.machine.vcpus)
-        return (self.times.seconds[1] * slower + ENDPOINT_S) * short
-
-    def reasons(self, slower: float) -> list[str]:
-        """Why, in parts of a sentence."""
-        label, precision = self.request.runs_as("cpu")
-        told_ms = milliseconds(self.times.seconds[1] * slower * 1000)
-        thread, kept = self.bands()
-        kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[self.machine.vcpu_is]
-        parts = [
-            f"projected: a text of {self.request.tokens} tokens takes {told_ms} in {label} {precision} "
-            f"({self.times.evidence})",
-            f"a vCPU is {kind} and counts {thread if thread is not WHOLE else 1} of a core",
-        ]
-        if kept is not WHOLE:
-            parts.append(f"{_copies(self.machine, self.seen)} servers keep {kept} of their rates")
-        if self.machine.sustained_ratio < 1:
-            parts.append(f"burstable: only {self.machine.sustained_ratio:g} of each vCPU may be used without end")
-        return parts
-
-
-@dataclass(frozen=True)
-class _OnCard:
-    """One endpoint for each GPU or accelerator, fed by the machine's CPU."""
-
-    request: Request
-    seen: Seen
-    machine: Machine
-    times: Times
-
-    def bands(self) -> list[Band]:
-        """Nothing is assumed but what the reason says."""
-        return [WHOLE]
-
-    def rate(self, slower: float) -> float:
-        """Requests per second where everything takes `slower` times as long as projected."""
-        per_card = batched_capacity_within(self._batch_s(slower), self.seen.slo_ms / 1000)
-        return min(per_card * self._endpoints, self._fed_rps())
-
-    def p95_ms(self, slower: float, rate_rps: float) -> float:
-        """The latency at a rate of the whole machine."""
-        return 1000 * batched_latency_at(rate_rps / self._endpoints, self._batch_s(slower))
-
-    @property
-    def _endpoints(self) -> float:
-        return max(1.0, self.machine.cards // 1)
-
-    def _batch_s(self, slower: float) -> Batches:
-        share = min(1.0, self.machine.cards)
-        return tuple((size, seconds * slower / share + ENDPOINT_S) for size, seconds in self.times.seconds.items())
-
-    def reasons(self, slower: float) -> list[str]:
-        """Why, in parts of a sentence."""
-        label, precision = self.request.runs_as(self.machine.device.kind)
-        size = max(self.times.seconds)
-        told_ms = milliseconds(self.times.seconds[size] * slower * 1000)
-        parts = [
-            f"projected: {size} texts of {self.request.tokens} tokens take {told_ms} in {label} {precision} on "
-            f"{self.machine.device.name} ({self.times.evidence})",
-            f"taken to serve the same model exported for it in {precision}, not this CPU artifact",
-        ]
-        if self.rate(slower) >= self._fed_rps():
-            parts.append(f"its {self.machine.vcpus:g} vCPUs feed no more than that")
-        return parts
-
-    def _fed_rps(self) -> float:
-        """What the CPU prepares: each request takes of it what the endpoint adds."""
-        return self.machine.vcpus * THREAD_IN_CORES.value / ENDPOINT_S
+    return Figure(value=p95_ms[0], low=min(p95_ms), high=max(p95_ms), basis="projected")
 
 
 @lru_cache(maxsize=4096)
-def _kept_by_the_endpoint(seen: Seen) -> float:
-    """What was carried where it was measured, over what the queue allows for a lone request's time there."""
-    if not seen.capacity_rps or seen.alone_ms is None:
-        return 1.0
-    mean_s = seen.alone_ms / 1000 * exp(seen.spread**2 / 2)
-    allowed = capacity_within(mean_s, seen.spread, seen.slo_ms / 1000)
-    return seen.capacity_rps / allowed if allowed else 1.0
+def _test_of(seen: Seen, utilisation_ratio: float) -> Tests:
+    return tests_of([seen], utilisation_ratio)
+
+
+def _why(
+    question: OnCpus | OnCards, request: Request, machine: Machine, times: Times, slower: float, rate_rps: float
+) -> list[str]:
+    """In parts of a sentence."""
+    label, precision = request.runs_as(machine.device.kind)
+    size = max(times.seconds)
+    told_ms = milliseconds(times.seconds[size] * slower * 1000)
+    if isinstance(question, OnCards):
+        parts = [
+            f"projected: {size} texts of {request.tokens} tokens take {told_ms} in {label} {precision} on "
+            f"{machine.device.name} ({times.evidence})",
+            f"taken to serve the same model exported for it in {precision}, not this CPU artifact",
+        ]
+        if rate_rps >= question.fed_rps[0]:
+            parts.append(f"its {machine.vcpus:g} vCPUs feed no more than that")
+        return parts
+    kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[machine.vcpu_is]
+    parts = [
+        f"projected: a text of {request.tokens} tokens takes {told_ms} in {label} {precision} ({times.evidence})",
+        f"a vCPU is {kind} and counts {1 if machine.vcpu_is == 'core' else THREAD_IN_CORES} of a core",
+    ]
+    if question.copies[0] > 1:
+        parts.append(f"{question.copies[0]:g} servers keep {RATE_KEPT_BY_COPIES} of their rates")
+    if machine.sustained_ratio < 1:
+        parts.append(f"burstable: only {machine.sustained_ratio:g} of each vCPU may be used without end")
+    return parts

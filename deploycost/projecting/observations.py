@@ -14,7 +14,7 @@ from typing import Literal, TypeVar, cast
 from deploycost.errors import UserError, unknown_name
 from deploycost.projecting.hardware import DATA_FOLDER, Device, Kind, Place, Precision, find_place
 from deploycost.projecting.runtimes import Runtime, find_precision, find_runtime
-from deploycost.projecting.shapes import Shape, find_shape
+from deploycost.projecting.shapes import Shape, find_shape, named_shape
 
 Metric = Literal[
     "throughput", "latency_mean", "latency_p50", "latency_p90", "latency_p95", "latency_p99", "latency_compute_mean"
@@ -26,6 +26,8 @@ METRICS: tuple[Metric, ...] = (
 _LATENCY_UNITS_MS = {"ms": 1.0, "s": 1000.0, "us": 1e-3, "sec": 1000.0}
 _THROUGHPUT_UNITS = ("seq/s", "fps", "inf/s", "seqs/s", "samples/s", "sentences/s", "req/s", "requests/s", "rps", "")
 NEEDED_COLUMNS = ("model", "hardware", "precision", "runtime", "batch_size", "seq_len", "metric")
+# Who measures what a user of this product asks: one hand, since it is their own.
+OWN_SOURCE = "own"
 # What a batch of the runtime's own choosing is taken for.
 _AUTOMATIC_BATCH = 16
 # Rows of one identity that differ by more than this were transcribed wrongly, and nothing says which.
@@ -100,14 +102,18 @@ class _Cells:
         return None
 
 
-def read_setting(row: Mapping[str, str | None], here: Device | None = None) -> Setting:
+def read_setting(
+    row: Mapping[str, str | None], here: Device | None = None, shape_of: Callable[[str], Shape] = find_shape
+) -> Setting:
     """The setting of a row in the columns of `published_inference.csv`; `here` is what hardware `here` means.
+
+    `shape_of` finds the shape of its model.
 
     Raises:
         UserError: all that is wrong with the row, in one line.
     """
     cells = _Cells(row)
-    shape = cells.read("model", find_shape)
+    shape = cells.read("model", shape_of)
     runtime = cells.read("runtime", _runtime)
     batch = cells.read("batch_size", _batch)
     tokens = cells.read("seq_len", _count)
@@ -153,13 +159,13 @@ def read_metric(row: Mapping[str, str | None]) -> tuple[Metric, float]:
     return cast(Metric, name), _LATENCY_UNITS_MS[unit or "ms"]
 
 
-def observe(row: Mapping[str, str | None]) -> Observation:
-    """The measurement in a row.
+def observe(row: Mapping[str, str | None], shape_of: Callable[[str], Shape] = find_shape) -> Observation:
+    """The measurement in a row, of a model whose shape is found by `shape_of`.
 
     Raises:
         UserError: what is wrong with it, in one line.
     """
-    setting = read_setting(row)
+    setting = read_setting(row, shape_of=shape_of)
     metric, unit = read_metric(row)
     value = float(row.get("value") or "nan")
     if not isfinite(value) or value <= 0:
@@ -176,7 +182,8 @@ def shipped_observations() -> tuple[Observation, ...]:
         path = DATA_FOLDER / name
         if path.exists():
             with path.open(encoding="utf-8", newline="") as file:
-                found += [observe(row) for row in csv.DictReader(file)]
+                # Their models are known by name: no file of the user's is meant.
+                found += [observe(row, named_shape) for row in csv.DictReader(file)]
     return tuple(_without_contradictions(found))
 
 

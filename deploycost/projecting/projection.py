@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import exp, hypot, log
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from deploycost.projecting.evidence_base import Evidence, Known, evidence_of, known_of
-from deploycost.projecting.fitted import Fitted, Novelty, read_fitted
-from deploycost.projecting.observations import Metric, Observation, Setting, shipped_observations
-from deploycost.projecting.utilisation import Utilisation, ideal_seconds
+from deploycost.projecting.fitted import NO_FACTOR, Fitted, Novelty, read_fitted
+from deploycost.projecting.observations import OWN_SOURCE, Metric, Observation, Setting, shipped_observations
+from deploycost.projecting.utilisation import Array, Prediction, Utilisation, ideal_seconds
+from deploycost.records import Basis
 
 # An interval whose ends are farther apart than this says nothing that a decision could rest on.
 WIDEST_RATIO = 12.0
 _NEAREST_TOLD = 2
+# Deviations to both ends of the 90 % of a normal distribution.
+_NORMAL_WIDTH = 1.645
+
+
+class Recorded(NamedTuple):
+    """What a load test says of a setting: seconds in the model, the deviation of their logarithm, and in words.
+
+    `name` is what was tested and where, `told` how the seconds come about.
+    """
+
+    setting: Setting
+    seconds: float
+    deviation: float
+    name: str
+    told: str
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,8 @@ class Projected:
     """Seconds per batch with the ends of a 90 % interval, and where they come from.
 
     `novelty` is what is new about the setting, `evidence` a sentence. `utilisation_ratio` is the share of the speed of
-    light that the value is. `too_thin` where the interval is too wide to act on: measure it.
+    light that the value is. `too_thin` where the interval is too wide to act on: measure it. `basis` is `measured`
+    where a load test of this very setting told the value.
     """
 
     seconds: float
@@ -34,6 +49,7 @@ class Projected:
     novelty: Novelty
     utilisation_ratio: float
     evidence: str
+    basis: Basis = "projected"
 
     @property
     def too_thin(self) -> bool:
@@ -43,15 +59,20 @@ class Projected:
 
 @dataclass(frozen=True)
 class Projector:
-    """The shipped evidence and the user's own, under the shipped fit."""
+    """The shipped evidence and the user's own, under the shipped fit.
+
+    What was `recorded` by load tests is evidence too, and decides where the very same is asked.
+    """
 
     own: tuple[Observation, ...] = ()
+    recorded: tuple[Recorded, ...] = ()
     shipped: tuple[Observation, ...] = field(default_factory=shipped_observations)
     fitted: Fitted = field(default_factory=read_fitted)
 
     @cached_property
     def _evidence(self) -> Evidence:
-        return evidence_of((*self.shipped, *self.own))
+        recorded = (Observation(each.setting, "latency_mean", each.seconds) for each in self.recorded)
+        return evidence_of((*self.shipped, *self.own, *recorded))
 
     @cached_property
     def _model(self) -> Utilisation:
@@ -61,28 +82,58 @@ class Projector:
         """What each setting would measure by each metric, as seconds per batch."""
         if not settings:
             return []
+        if self.recorded:
+            # Who load-tested is who asks: what is asked is by the same hand, unless it says by whose.
+            settings = [each if each.source else replace(each, source=OWN_SOURCE) for each in settings]
         means, deviations = self._model.predict(settings)
-        told = []
-        for setting, metric, mean, deviation in zip(settings, metrics, means, deviations, strict=True):
-            factor = self.fitted.factor(setting, metric)
-            novelty = self.novelty(setting)
-            reach = self.width(setting, novelty) * hypot(float(deviation), factor.spread)
-            middle = float(mean) + factor.log_factor
-            told.append(
-                Projected(
-                    seconds=exp(middle),
-                    low_s=exp(middle - reach),
-                    high_s=exp(middle + reach),
-                    novelty=novelty,
-                    utilisation_ratio=min(1.0, ideal_seconds(setting) / exp(float(mean))),
-                    evidence=self.told(setting, novelty),
-                )
-            )
-        return told
+        return [
+            self._measured(record, metric)
+            if (record := self._decisive.get(_work_alone(setting)))
+            else self._projected(setting, metric, float(mean), float(deviation))
+            for setting, metric, mean, deviation in zip(settings, metrics, means, deviations, strict=True)
+        ]
 
-    def together(self, settings: Sequence[Setting]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Means of log seconds per batch and their covariance, as new measurements would come out."""
-        return self._model.predict_together(settings)
+    def _projected(self, setting: Setting, metric: Metric, mean: float, deviation: float) -> Projected:
+        factor = self.fitted.factor(setting, metric)
+        novelty = self.novelty(setting)
+        reach = self.width(setting, novelty) * hypot(deviation, factor.spread)
+        middle = mean + factor.log_factor
+        return Projected(
+            seconds=exp(middle),
+            low_s=exp(middle - reach),
+            high_s=exp(middle + reach),
+            novelty=novelty,
+            utilisation_ratio=min(1.0, ideal_seconds(setting) / exp(mean)),
+            evidence=self.told(setting, novelty),
+        )
+
+    def _measured(self, record: Recorded, metric: Metric) -> Projected:
+        """What a load test of this very setting says; its ends are where another measurement of it would lie."""
+        factor, noise = self.fitted.factor(record.setting, metric), self.fitted.parameters.deviations["noise"]
+        reach = _NORMAL_WIDTH * hypot(noise, noise, record.deviation, factor.spread)
+        middle = log(record.seconds) + factor.log_factor
+        by_factor = "" if factor == NO_FACTOR else f"; {metric} as it usually is to that"
+        return Projected(
+            seconds=exp(middle),
+            low_s=exp(middle - reach),
+            high_s=exp(middle + reach),
+            novelty=self.novelty(record.setting),
+            utilisation_ratio=min(1.0, ideal_seconds(record.setting) / record.seconds),
+            evidence=f"measured by your load test of {record.name}: {record.told}{by_factor}; 90 % interval",
+            basis="projected" if by_factor else "measured",
+        )
+
+    @cached_property
+    def _decisive(self) -> dict[Setting, Recorded]:
+        return {_work_alone(each.setting): each for each in self.recorded}
+
+    def prediction(self, settings: Sequence[Setting]) -> Prediction:
+        """What new measurements of the settings would come out at, and `covariance` of two such."""
+        return self._model.prediction(settings)
+
+    def covariance(self, one: Prediction, other: Prediction) -> Array:
+        """What new measurements of the one share with those of the other."""
+        return self._model.covariance(one, other)
 
     def width(self, setting: Setting, novelty: Novelty) -> float:
         """How many deviations an interval of such a target reaches to both sides."""
@@ -96,10 +147,17 @@ class Projector:
     def _known(self) -> Known:
         return known_of(self._evidence.settings)
 
+    @cached_property
+    def _own_told(self) -> str:
+        """What is known besides the shipped evidence, as the end of a clause."""
+        own = f" and {len(self.own)} of your own" if self.own else ""
+        if self.recorded:
+            own += f", with your load tests of {', '.join(each.name for each in self.recorded)}"
+        return own
+
     def told(self, setting: Setting, novelty: Novelty) -> str:
         """A sentence on what the evidence is."""
-        device, own = setting.place.device, len(self.own)
-        kept = f" and {own} of your own" if own else ""
+        device, kept = setting.place.device, self._own_told
         if novelty == "device":
             return f"{device.name} never measured: from its data sheet and other devices{kept}; 90 % interval"
         same = [each for each in self._evidence.settings if each.place.device.family == device.family]
@@ -115,6 +173,17 @@ class Projector:
         return (
             f"{device.family} with {setting.runtime.name} measured {count} times, nearest {told}{kept}; 90 % interval"
         )
+
+
+def _work_alone(setting: Setting) -> Setting:
+    """The setting without what its time does not depend on: sizes of embeddings and head, and how it is named."""
+    return replace(
+        setting,
+        shape=replace(setting.shape, vocabulary=1, labels=2),
+        runtime_label=setting.runtime_label.casefold(),
+        place_label="",
+        source="",
+    )
 
 
 def _distance_to(setting: Setting) -> Callable[[Setting], float]:

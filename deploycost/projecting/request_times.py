@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from itertools import pairwise
-from math import exp, log
-from typing import NamedTuple
+from math import log
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +20,18 @@ from deploycost.projecting.calibration import (
     read_calibration,
 )
 from deploycost.projecting.fitted import Novelty
-from deploycost.projecting.hardware import Device, Kind, Place, devices, find_place
+from deploycost.projecting.hardware import Device, Kind, Place, devices, known_place
 from deploycost.projecting.observations import Setting
 from deploycost.projecting.projection import Projector
 from deploycost.projecting.queue import spread_of
+from deploycost.projecting.utilisation import Prediction
 from deploycost.projecting.variant_work import Request
 from deploycost.records import LoadRecord
-from deploycost.stats import isotonic
 
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+Floats = NDArray[np.float64]
 # Texts of one task differ in length by about this much, as the deviation of a logarithm, and their times with them.
 USUAL_SPREAD = 0.35
 # What an objective is where no load test says.
@@ -43,6 +46,7 @@ class Seen(NamedTuple):
     """What a load test elsewhere says: where it was, how long a lone request took there, how service times spread.
 
     `device` is None where that machine is of no known kind; `architecture` is then the instruction set of its CPU.
+    `planned_p95_ms` is the latency there at the share of its capacity that is planned.
     """
 
     device: Device | None
@@ -52,6 +56,7 @@ class Seen(NamedTuple):
     capacity_rps: float | None
     slo_ms: float
     architecture: str | None = None
+    planned_p95_ms: float | None = None
 
 
 NOTHING_SEEN = Seen(None, 1, None, USUAL_SPREAD, None, USUAL_SLO_MS)
@@ -80,14 +85,13 @@ class Times:
         return f"{told}, corrected by a load test on a CPU in no table, which may be any of {self.stand_ins} known ones"
 
 
-def seen_in(load: LoadRecord | None) -> Seen:
-    """What a load test says; the usual where there is none."""
-    if load is None:
-        return NOTHING_SEEN
+def seen_in(load: LoadRecord, utilisation_ratio: float = 1.0) -> Seen:
+    """What a load test says, of machines that are to be used up to such a share of their capacity."""
     points = sorted((point for point in load.curve if point.p50_ms), key=lambda point: point.rate_rps)
     # At the lowest rate that was tried hardly any request waits.
     lone = points[0] if points else None
-    device = known_device(load.environment.gpu_model or load.environment.cpu_model)
+    chip, is_cpu = load.chip
+    device = known_device(chip)
     return Seen(
         device=device,
         cores=load.server_cores,
@@ -95,7 +99,8 @@ def seen_in(load: LoadRecord | None) -> Seen:
         spread=spread_of(lone.p50_ms, lone.p95_ms, USUAL_SPREAD) if lone else USUAL_SPREAD,
         capacity_rps=load.capacity_rps.value,
         slo_ms=load.slo.p95_ms,
-        architecture=architecture_of(load) if device is None and load.environment.gpu_model is None else None,
+        architecture=architecture_of(load) if device is None and is_cpu else None,
+        planned_p95_ms=load.p95_at(utilisation_ratio * (load.capacity_rps.value or 0.0)),
     )
 
 
@@ -113,122 +118,179 @@ def known_device(name: str | None) -> Device | None:
     calibration = _calibration()
     if calibration is not None and calibration.machine.cpu_model == name:
         return calibrated_device(calibration)
-    try:
-        return find_place(name).device
-    except UserError:
-        return None
+    place = known_place(name)
+    return place and place.device
 
 
-@lru_cache(maxsize=100_000)
 def times_on(request: Request, seen: Seen, device: Device) -> Times | None:
     """The times of a request's batches on one chip, on as many of a CPU's cores as were used where it was measured.
 
     None where the request's runtime or precision is of no known class.
     """
-    told = _estimates(request, seen, device.kind)
-    chip = told.chips.get(device.name)
-    if chip is None:
+    told = times_by_chip(request, seen, device.kind)
+    number = told.chips.numbers.get(device.name) if told else None
+    if told is None or number is None:
         return None
-    logs = [told.means[place] for place in chip.places]
-    if any(later < before for before, later in pairwise(logs)):
-        # More texts never take less time, whatever was measured of one and of many.
-        samples = [(float(size), mean, 1.0) for size, mean in zip(chip.sizes, logs, strict=True)]
-        logs = [value for _, value in isotonic(samples)]
-    reach = exp(chip.width * max(told.deviations[place] for place in chip.places))
-    seconds = {size: exp(value) for size, value in zip(chip.sizes, logs, strict=True)}
-    return Times(seconds, reach, chip.first, chip.novelty, told.stand_ins)
+    chips, seconds = told.chips, dict(zip(told.chips.sizes, told.seconds[:, number].tolist(), strict=True))
+    return Times(seconds, float(chips.reach[number]), chips.first[number], chips.novelty[number], chips.stand_ins)
 
 
-class _Estimates(NamedTuple):
-    """Means and deviations of log seconds, the chips that they are of, and how many stand-ins told."""
+class Chips(NamedTuple):
+    """Every chip of a kind for a request: their places by name, and the `sizes` of its batches.
 
-    means: list[float]
-    deviations: list[float]
-    chips: dict[str, _Chip]
-    stand_ins: int = 0
+    `reach`, `first` and `novelty` of each and `stand_ins` are as of `Times`.
+    """
+
+    numbers: dict[str, int]
+    sizes: tuple[int, ...]
+    reach: Floats
+    first: list[Setting]
+    novelty: list[Novelty]
+    stand_ins: int
+
+
+class ChipTimes(NamedTuple):
+    """The times of a request's batches on every chip of a kind: seconds by size (rows) and chip (columns)."""
+
+    chips: Chips
+    seconds: Floats
 
 
 @lru_cache(maxsize=1024)
-def _estimates(request: Request, seen: Seen, kind: Kind) -> _Estimates:
-    """What a request takes on every chip of a kind."""
+def times_by_chip(request: Request, seen: Seen, kind: Kind) -> ChipTimes | None:
+    """What a request takes on every chip of a kind, given what was seen; None where it has no known class there."""
     elsewhere = _setting_seen(request, seen)
-    everywhere = _everywhere(request, kind, seen.cores, elsewhere)
-    if everywhere is None:
-        return _Estimates([], [], {})
-    like, means, covariance, chips = everywhere
-    variances = np.diag(covariance)
-    # The request where it was seen is the last of all.
-    places = [len(like)] if elsewhere is not None else _stand_ins(seen, like)
-    if places:
-        means, variances = corrected(means, covariance, places, log(_model_s(seen)))
-    deviations = np.sqrt(np.maximum(variances, 1e-6))
-    return _Estimates(means.tolist(), deviations.tolist(), chips, len(places) if elsewhere is None else 0)
+    # Of a chip in no table only this is known of what it computes.
+    unknown = seen.architecture if kind == "cpu" and seen.alone_ms is not None else None
+    there = _everywhere(request, kind, seen.cores, elsewhere, unknown)
+    if there is None:
+        return None
+    logs = there.logs
+    if there.correction is not None:
+        logs = logs + there.correction.share * (log(model_s(seen)) - there.correction.expected)
+    # More texts never take less time, whatever was measured of one and of many.
+    return ChipTimes(there.chips, np.exp(rising(logs.reshape(-1, len(there.chips.sizes)))).T)
 
 
-def corrected(
-    means: NDArray[np.float64], covariance: NDArray[np.float64], places: Sequence[int], measured: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means and variances once a value was measured at one of the places, each as likely to be the one: the best linear
-    estimate."""
-    common = covariance[:, places].mean(axis=1)
-    expected = means[places]
+def rising(rows: Floats) -> Floats:
+    """The nearest rows, by least squares, that never fall from place to place.
+
+    At each place it is the greatest, over where a pool of places may begin, of the least mean of those that reach at
+    least so far (Barlow et al., 1972).
+    """
+    fitted, count = np.full_like(rows, -np.inf), rows.shape[1]
+    for begin in range(count):
+        means = np.cumsum(rows[:, begin:], axis=1) / np.arange(1, count - begin + 1)
+        least = np.minimum.accumulate(means[:, ::-1], axis=1)[:, ::-1]
+        fitted[:, begin:] = np.maximum(fitted[:, begin:], least)
+    return fitted
+
+
+class Correction(NamedTuple):
+    """What a value measured at a place changes elsewhere: its `share` of the difference to what was `expected` of it.
+
+    `variances` are those that are left.
+    """
+
+    share: Floats
+    expected: float
+    variances: Floats
+
+
+def correction(variances: Floats, covariance: Floats, means_there: Floats, variances_there: Floats) -> Correction:
+    """The best linear estimate once a value is measured at one of several places, each as likely to be the one.
+
+    `covariance` (n, p) is that with the values at the places.
+    """
+    common = covariance.mean(axis=1)
     # Of the value measured: what it varies at each place, and what the places differ by.
-    share = common / (np.diag(covariance)[places].mean() + expected.var())
-    return means + share * (measured - expected.mean()), np.diag(covariance) - share * common
-
-
-def _stand_ins(seen: Seen, like: Sequence[Setting]) -> list[int]:
-    """The places of those CPUs that an unknown one may be: all of its instruction set."""
-    if seen.alone_ms is None or seen.architecture is None or like[0].place.device.kind != "cpu":
-        return []
-    return [number for number, each in enumerate(like) if each.place.device.architecture == seen.architecture]
-
-
-class _Chip(NamedTuple):
-    """A request on one chip: the smallest batch, what is new about it and how wide its interval is in deviations, and
-    the sizes of all batches with their places among all settings."""
-
-    first: Setting
-    novelty: Novelty
-    width: float
-    sizes: list[int]
-    places: list[int]
+    share = common / (variances_there.mean() + means_there.var())
+    return Correction(share, float(means_there.mean()), variances - share * common)
 
 
 class _Everywhere(NamedTuple):
-    """A request on every chip of a kind: settings, means and covariance of log times, and the chips by name."""
+    """A request on every chip of a kind: what is expected of the logarithms of its times, those of a chip side by side,
+    and what a measurement changes of that."""
 
-    like: list[Setting]
-    means: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    chips: dict[str, _Chip]
+    chips: Chips
+    logs: Floats
+    correction: Correction | None
 
 
 @lru_cache(maxsize=1024)
-def _everywhere(request: Request, kind: Kind, cores: int, elsewhere: Setting | None) -> _Everywhere | None:
-    """A request on every known chip of a kind at once, since most quotes ask for many; where it was seen comes last."""
+def _everywhere(
+    request: Request, kind: Kind, cores: int, elsewhere: Setting | None, unknown: str | None
+) -> _Everywhere | None:
+    """A request on every known chip of a kind at once, since most quotes ask for many.
+
+    It was measured `elsewhere`, on a chip of which only the instruction set is known, or not at all.
+    """
+    label, precision = request.runs_as(kind)
+    # On a card all artifacts of a model are one.
+    before = _unmeasured(request._replace(runtime=label, precision=precision), kind, cores if kind == "cpu" else 1)
+    if before is None:
+        return None
+    predicted, sizes = before.predicted, before.sizes
+    places = [place for place, each in enumerate(before.like) if each.place.device.architecture == unknown]
+    corrected = _corrected(predicted, elsewhere, places)
+    variances = corrected.variances if corrected else predicted.variance
+    deviations = np.sqrt(np.maximum(variances, 1e-6)).reshape(-1, len(sizes))
+    first, projector = before.like[:: len(sizes)], _projector()
+    novelty: list[Novelty] = [projector.novelty(setting) for setting in first]
+    widths = np.array([projector.width(setting, new) for setting, new in zip(first, novelty, strict=True)])
+    reach = np.exp(widths * deviations.max(axis=1))
+    return _Everywhere(Chips(before.numbers, sizes, reach, first, novelty, len(places)), predicted.mean, corrected)
+
+
+def _corrected(predicted: Prediction, elsewhere: Setting | None, places: Sequence[int]) -> Correction | None:
+    """By a measurement elsewhere, or at one of some places."""
+    if elsewhere:
+        there = _predicted([elsewhere])
+        covariance = _projector().covariance(predicted, there)
+    elif places:
+        there = predicted.at(places)
+        covariance = _projector().covariance(predicted, there)
+        covariance[places, range(len(places))] = there.variance  # of the measurement itself, with its noise
+    else:
+        return None
+    return correction(predicted.variance, covariance, there.mean, there.variance)
+
+
+class _Unmeasured(NamedTuple):
+    """A request on every known chip of a kind before anything of it was measured: its settings chip by chip."""
+
+    numbers: dict[str, int]
+    sizes: tuple[int, ...]
+    like: list[Setting]
+    predicted: Prediction
+
+
+@lru_cache(maxsize=64)  # some hold a megabyte
+def _unmeasured(request: Request, kind: Kind, cores: int) -> _Unmeasured | None:
+    devices_of_kind = [device for device in _known_devices().values() if device.kind == kind]
+    sizes = (1,) if kind == "cpu" else CARD_BATCHES
     like: list[Setting] = []
-    chips: dict[str, _Chip] = {}
-    for device in _known_devices().values():
-        if device.kind != kind:
-            continue
+    for device in devices_of_kind:
         place = Place(device, 1, float(min(cores, device.cores))) if kind == "cpu" else Place(device)
-        batches = (1,) if kind == "cpu" else CARD_BATCHES
-        found = [setting for batch in batches if (setting := request.on(place, batch))]
-        if found:
-            novelty = _projector().novelty(found[0])
-            places = list(range(len(like), len(like) + len(found)))
-            sizes = [setting.batch for setting in found]
-            chips[device.name] = _Chip(found[0], novelty, _projector().width(found[0], novelty), sizes, places)
-            like += found
+        like += [setting for size in sizes if (setting := request.on(place, size))]
     if not like:
         return None
-    from threadpoolctl import threadpool_limits
+    numbers = {device.name: number for number, device in enumerate(devices_of_kind)}
+    return _Unmeasured(numbers, sizes, like, _predicted(like))
 
+
+def _predicted(settings: Sequence[Setting]) -> Prediction:
     # The matrices are small: threads would wait for one another longer than they compute.
-    with threadpool_limits(1, user_api="blas"):
-        mean, covariance = _projector().together([*like, elsewhere] if elsewhere else like)
-    return _Everywhere(like, mean, covariance, chips)
+    with _threads().limit(limits=1, user_api="blas"):
+        return _projector().prediction(settings)
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Of the libraries loaded, which takes long to find out."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _known_devices() -> dict[str, Device]:
@@ -244,8 +306,8 @@ def _setting_seen(request: Request, seen: Seen) -> Setting | None:
     return request.on(Place(seen.device, 1, float(min(seen.cores, seen.device.cores))))
 
 
-def _model_s(seen: Seen) -> float:
-    """The time in the model of what was seen at the endpoint."""
+def model_s(seen: Seen) -> float:
+    """Seconds in the model of a lone request that was seen at the endpoint."""
     alone_s = (seen.alone_ms or 0.0) / 1000
     return max(alone_s - ENDPOINT_S, alone_s / 2)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,16 @@ def find_shape(name: str) -> Shape:
         return _from_graph(path)
     if path.suffix == ".json":
         return _from_config(path)
+    return named_shape(name)
+
+
+@lru_cache(maxsize=1024)
+def named_shape(name: str) -> Shape:
+    """The shape of a model known by name, or `6L-768D`, whatever lies in the folders here.
+
+    Raises:
+        UserError: the name means none.
+    """
     squeezed = re.sub(r"[^a-z0-9]+", "-", name.casefold().rsplit("/", 1)[-1]).strip("-")
     sized = _LAYERS_WIDTH.search(squeezed)
     if sized:

@@ -12,6 +12,7 @@ from deploycost.errors import UserError, nearest
 from deploycost.projecting.hardware import Device
 from deploycost.projecting.observations import NEEDED_COLUMNS, Metric, Setting, read_metric, read_setting
 from deploycost.projecting.projection import Projected, Projector
+from deploycost.records import Basis
 
 ANSWER_COLUMNS = ("predicted", "low90", "high90", "evidence")
 _MEASURE = "measure it there with 'deploycost loadtest'"
@@ -38,6 +39,7 @@ class Answer:
     low: float | None
     high: float | None
     evidence: str
+    basis: Basis = "projected"
 
     @property
     def is_known(self) -> bool:
@@ -112,7 +114,7 @@ def _in_units(question: Question, projected: Projected) -> Answer:
         value, high, low = (question.setting.batch / each for each in seconds)
     else:
         value, low, high = (each * 1000 / question.unit for each in seconds)
-    return Answer(question, value, low, high, projected.evidence)
+    return Answer(question, value, low, high, projected.evidence, projected.basis)
 
 
 def answers_csv(answers: Sequence[Answer]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from deploycost.projecting.observations import Setting
 from deploycost.projecting.work import work_of
 
 Array = NDArray[np.float64]
+# Numbers of names, each of which counts beside its place among the names of a setting.
+_Codes = dict[tuple[int, str], int]
 # What a layer costs beyond its arithmetic, by how much a runtime fuses: the mean's own parameters.
 LAYER_COSTS = ("fused", "graph", "eager", "cpu")
 COMPONENTS = (
@@ -38,6 +40,10 @@ _USUAL_WATTS = 200.0
 _LEVEL_DEVIATION = 0.2
 # The most of its peak that anything keeps up.
 _LEAST_OVER_IDEAL = 1.05
+# Rows of a triangular matrix that are inverted as they are.
+_INVERTED_AT_ONCE = 64
+# The names of a setting that decide what it shares with another.
+_NAMES = ("class", "device", "precision", "label", "place", "source")
 
 
 @dataclass(frozen=True)
@@ -57,22 +63,46 @@ class Parameters:
     lengths: dict[str, float]
 
 
-@dataclass(frozen=True)
-class _Points:
-    """Settings as numbers: `work` (n, 4), `device` (n, 5), `ideal_s` (n,) and the codes of their names.
-
-    `is_cpu`, `elementwise_s` at the peak, and `cores` on one request are (n,) too.
-    """
+class _Features(NamedTuple):
+    """What decides how much settings share: `work` (n, 4), `device` (n, 5) and codes of their names (6, n)."""
 
     work: Array
     device: Array
+    names: NDArray[np.intp]
+
+    def at(self, places: Sequence[int]) -> _Features:
+        """Those of some of the settings."""
+        return _Features(self.work[places], self.device[places], self.names[:, places])
+
+
+class Prediction(NamedTuple):
+    """Means and variances of log seconds per batch, as new measurements of some settings would come out.
+
+    `features` decide what they share, and `explained` is the root of what the evidence explains of that.
+    """
+
+    mean: Array
+    variance: Array
+    features: _Features
+    explained: Array
+
+    def at(self, places: Sequence[int]) -> Prediction:
+        """Those of some of the settings."""
+        return Prediction(self.mean[places], self.variance[places], self.features.at(places), self.explained[:, places])
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Settings as numbers: `ideal_s`, whether they are CPUs, `elementwise_s` at the peak, `cores` on one request and
+    `layers` are (n,)."""
+
+    features: _Features
     ideal_s: Array
     is_cpu: NDArray[np.bool_]
     elementwise_s: Array
     cores: Array
     layers: Array
     layer_costs: list[str]
-    names: dict[str, list[Any]]
 
 
 def ideal_seconds(setting: Setting) -> float:
@@ -82,36 +112,41 @@ def ideal_seconds(setting: Setting) -> float:
     return max(work.counted_flops / place.rate(setting.precision), work.weight_bytes / place.bytes_per_s)
 
 
-def _points(settings: Sequence[Setting]) -> _Points:
-    ideal = np.array([ideal_seconds(each) for each in settings])
+def _points(settings: Sequence[Setting], codes: _Codes) -> _Points:
+    ideal = [ideal_seconds(each) for each in settings]
     layers = np.array([float(each.shape.layers) for each in settings])
+    work = [
+        [second / each.shape.layers, each.batch * each.tokens, each.tokens, each.shape.hidden]
+        for second, each in zip(ideal, settings, strict=True)
+    ]
     return _Points(
-        work=np.log(
-            np.array(
-                [
-                    [second / each.shape.layers, each.batch * each.tokens, each.tokens, each.shape.hidden]
-                    for second, each in zip(ideal, settings, strict=True)
-                ]
-            ).reshape(-1, 4)
+        features=_Features(
+            work=np.log(np.array(work).reshape(-1, 4)),
+            device=np.array([_device_features(each) for each in settings]).reshape(-1, 5),
+            names=_name_codes(settings, codes),
         ),
-        device=np.array([_device_features(each) for each in settings]).reshape(-1, 5),
-        ideal_s=ideal,
+        ideal_s=np.array(ideal),
         is_cpu=np.array([each.place.device.kind == "cpu" for each in settings], dtype=bool),
         elementwise_s=np.array([_elementwise_seconds(each) for each in settings]),
         # Streams work side by side, each on cores of its own.
         cores=np.array([1.0 if each.runtime.streams else each.place.cores or 1.0 for each in settings]),
         layers=layers,
         layer_costs=["cpu" if each.place.device.kind == "cpu" else each.runtime.group for each in settings],
-        names={
-            "class": [each.class_name for each in settings],
-            "device": [each.place.device.family for each in settings],
-            "precision": [each.precision for each in settings],
-            "label": [each.runtime_label for each in settings],
-            "place": [each.place_label for each in settings],
-            # Whoever asks has measured nothing: no two that are unknown are one.
-            "source": [each.source or f"asked {number}" for number, each in enumerate(settings)],
-        },
     )
+
+
+def _name_codes(settings: Sequence[Setting], codes: _Codes) -> NDArray[np.intp]:
+    """The names of settings as numbers, by `codes`, which learn those that are new."""
+    named = [
+        (
+            each.class_name, each.place.device.family, each.precision, each.runtime_label, each.place_label,
+            # Whoever asks has measured nothing: no two that are unknown are one.
+            each.source or f"asked {number}",
+        )
+        for number, each in enumerate(settings)
+    ]  # fmt: skip
+    found = [[codes.setdefault((place, name), len(codes)) for place, name in enumerate(names)] for names in named]
+    return np.array(found, dtype=np.intp).reshape(-1, len(_NAMES)).T
 
 
 def _elementwise_seconds(setting: Setting) -> float:
@@ -141,29 +176,35 @@ class Utilisation:
 
     def __init__(self, parameters: Parameters, settings: Sequence[Setting], log_seconds: Sequence[float]) -> None:
         self._parameters = parameters
-        self._points = _points(settings)
+        self._codes: _Codes = {}
+        self._points = _points(settings, self._codes)
         self.log_seconds = np.asarray(log_seconds, dtype=float)
 
     def predict(self, settings: Sequence[Setting]) -> tuple[Array, Array]:
         """Means and standard deviations of log seconds per batch, as a new measurement would come out."""
-        points = _points(settings)
-        mean, explained, across = self._explained(points)
-        variance = self._own_variance() - np.sum(explained * across, axis=1)
-        return mean, np.sqrt(np.maximum(variance, 1e-6))
+        told = self.prediction(settings)
+        return told.mean, np.sqrt(np.maximum(told.variance, 1e-6))
 
-    def predict_together(self, settings: Sequence[Setting]) -> tuple[Array, Array]:
-        """Means, and the covariance of what new measurements of all settings would come out at."""
-        points = _points(settings)
-        mean, explained, across = self._explained(points)
-        noise = np.eye(len(mean)) * self._parameters.deviations["noise"] ** 2
-        return mean, self._covariance(points, points) + noise - explained @ across.T
+    def prediction(self, settings: Sequence[Setting]) -> Prediction:
+        """The same, with what `covariance` takes.
 
-    def _explained(self, points: _Points) -> tuple[Array, Array, Array]:
-        across = self._covariance(points, self._points)
-        explained = across @ self._inverse
-        mean = self._mean(points) + explained @ (self.log_seconds - self._mean(self._points))
-        # Nothing is faster than the speed of light, however far from all evidence.
-        return np.maximum(mean, np.log(points.ideal_s * _LEAST_OVER_IDEAL)), explained, across
+        By the factor L of the evidence's covariance K (Rasmussen and Williams, algorithm 2.1): that and one triangular
+        system take a third of the time of an inverse.
+        """
+        points = _points(settings, self._codes)
+        explained = self._factor.solved(self._covariance(self._points.features, points.features))
+        mean = self._mean(points) + self._weighted @ explained
+        return Prediction(
+            # Nothing is faster than the speed of light, however far from all evidence.
+            mean=np.maximum(mean, np.log(points.ideal_s * _LEAST_OVER_IDEAL)),
+            variance=self._own_variance() - np.sum(explained**2, axis=0),
+            features=points.features,
+            explained=explained,
+        )
+
+    def covariance(self, one: Prediction, other: Prediction) -> Array:
+        """What new measurements share with others."""
+        return self._covariance(one.features, other.features) - one.explained.T @ other.explained
 
     def left_out(self, groups: Sequence[Sequence[int]]) -> tuple[Array, Array]:
         """Residuals and deviations of every point when its whole group is left out; `groups` part all points.
@@ -171,7 +212,7 @@ class Utilisation:
         From the inverse alone: with K^-1 in blocks, the residuals of block g are (K^-1_gg)^-1 (K^-1 r)_g, and their
         covariance is (K^-1_gg)^-1.
         """
-        inverse = self._inverse
+        inverse = np.linalg.inv(self._measured)
         weighted = inverse @ (self.log_seconds - self._mean(self._points))
         residuals, deviations = np.empty(len(weighted)), np.empty(len(weighted))
         for group in groups:
@@ -182,9 +223,19 @@ class Utilisation:
         return residuals, deviations
 
     @cached_property
-    def _inverse(self) -> Array:
+    def _factor(self) -> LowerTriangle:
+        return LowerTriangle(np.asarray(np.linalg.cholesky(self._measured), dtype=float))
+
+    @cached_property
+    def _weighted(self) -> Array:
+        """What was measured beyond the mean, as `_explained` weighs it."""
+        return self._factor.solved(self.log_seconds - self._mean(self._points))
+
+    @property
+    def _measured(self) -> Array:
+        """The covariance of what was measured."""
         noise = np.eye(len(self.log_seconds)) * self._parameters.deviations["noise"] ** 2
-        return np.asarray(np.linalg.inv(self._covariance(self._points, self._points) + noise), dtype=float)
+        return self._covariance(self._points.features, self._points.features) + noise
 
     def _own_variance(self) -> float:
         """Of a setting with itself: every component, a level for all, and the noise of one measurement."""
@@ -197,17 +248,17 @@ class Utilisation:
         work_s = (work_s + found.elementwise_cost * points.elementwise_s) * points.cores**found.core_loss
         return np.log(work_s + points.layers * per_layer)
 
-    def _covariance(self, one: _Points, other: _Points) -> Array:
+    def _covariance(self, one: _Features, other: _Features) -> Array:
         lengths = self._parameters.lengths
         work = _likeness(one.work, other.work, [lengths[name] for name in LENGTHS[:4]])
         size = _likeness(one.work[:, :1], other.work[:, :1], [lengths["size"]])
         device_like = _likeness(one.device, other.device, [lengths[name] for name in LENGTHS[5:]])
         # Which names of a pair are the same is one number, by which the sums over components are looked up: that takes
         # a third of the time of a matrix for each component.
-        pairs = np.zeros((len(one.ideal_s), len(other.ideal_s)), dtype=np.intp)
-        for place, name in enumerate(one.names):
-            pairs |= _same(one.names[name], other.names[name]).astype(np.intp) << place
-        flat, with_work, with_size = self._sums_of_variances(list(one.names))
+        pairs = np.zeros(work.shape, dtype=np.intp)
+        for place, (left, right) in enumerate(zip(one.names, other.names, strict=True)):
+            pairs |= (left[:, None] == right[None, :]).astype(np.intp) << place
+        flat, with_work, with_size = self._sums_of_variances
         device_like *= self._parameters.deviations["device_work"] ** 2
         device_like += with_size[pairs]
         device_like *= size
@@ -216,10 +267,11 @@ class Utilisation:
         work += flat[pairs]
         return work
 
-    def _sums_of_variances(self, names: Sequence[str]) -> tuple[Array, Array, Array]:
+    @cached_property
+    def _sums_of_variances(self) -> tuple[Array, Array, Array]:
         """What two settings share by which names are the same, bit by bit: in any case, of like work, of like size."""
         variance = {name: deviation**2 for name, deviation in self._parameters.deviations.items()}
-        same = {name: np.arange(2 ** len(names)) >> place & 1 for place, name in enumerate(names)}
+        same = {name: np.arange(2 ** len(_NAMES)) >> place & 1 for place, name in enumerate(_NAMES)}
         device_class = same["device"] * same["class"]
         flat = (
             _LEVEL_DEVIATION**2
@@ -239,6 +291,25 @@ class Utilisation:
         return flat, with_work, same["device"] * variance["device_size"]
 
 
+class LowerTriangle:
+    """A lower triangular matrix to solve systems with, half by half: most of that is products of matrices."""
+
+    def __init__(self, lower: Array) -> None:
+        self._half = half = 0 if len(lower) <= _INVERTED_AT_ONCE else len(lower) // 2
+        if half:
+            self._first, self._below = LowerTriangle(lower[:half, :half]), lower[half:, :half]
+            self._second = LowerTriangle(lower[half:, half:])
+        else:
+            self._inverse = np.asarray(np.linalg.inv(lower), dtype=float)
+
+    def solved(self, right: Array) -> Array:
+        """What the matrix times it is `right`, a vector or the columns of a matrix."""
+        if not self._half:
+            return self._inverse @ right
+        first = self._first.solved(right[: self._half])
+        return np.concatenate([first, self._second.solved(right[self._half :] - self._below @ first)])
+
+
 def _likeness(one: Array, other: Array, lengths: Sequence[float]) -> Array:
     scaled, others = one / np.asarray(lengths), other / np.asarray(lengths)
     squared = scaled @ others.T
@@ -248,9 +319,3 @@ def _likeness(one: Array, other: Array, lengths: Sequence[float]) -> Array:
     np.maximum(squared, 0, out=squared)
     squared *= -0.5
     return np.exp(squared, out=squared)
-
-
-def _same(one: Sequence[Any], other: Sequence[Any]) -> NDArray[np.bool_]:
-    codes = {name: code for code, name in enumerate(dict.fromkeys([*one, *other]))}
-    left, right = np.array([codes[name] for name in one]), np.array([codes[name] for name in other])
-    return left[:, None] == right[None, :]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from deploycost.errors import UserError
 from deploycost.layer_choice import resolve_layers
 from deploycost.projecting.hardware import Kind, Place
-from deploycost.projecting.observations import Setting
+from deploycost.projecting.observations import OWN_SOURCE, Setting
 from deploycost.projecting.runtimes import find_precision, find_runtime
 from deploycost.projecting.shapes import Shape, find_shape
 from deploycost.records import ModelRecord, TuningRecord, Variant
@@ -30,6 +30,10 @@ class Request(NamedTuple):
     precision: str
     tokens: int
 
+    def of_length(self, mean_tokens: float) -> Request:
+        """The same with texts of so many tokens, to a whole one."""
+        return self._replace(tokens=max(_LEAST_TOKENS, round(mean_tokens)))
+
     def runs_as(self, kind: Kind) -> tuple[str, str]:
         """The runtime and the precision that it is taken to run in on such a chip."""
         return _ELSEWHERE.get(kind, (self.runtime, self.precision))
@@ -41,8 +45,7 @@ class Request(NamedTuple):
         if runtime is None or precision is None:
             return None
         name = place.device.name
-        # All that is asked of one request is measured, if it is, by one hand: its own.
-        return Setting(self.shape, place, runtime, label, precision, batch, self.tokens, name, source="own")
+        return Setting(self.shape, place, runtime, label, precision, batch, self.tokens, name, OWN_SOURCE)
 
 
 def request_of(variant: Variant) -> Request | None:
@@ -52,9 +55,9 @@ def request_of(variant: Variant) -> Request | None:
     if base is None:
         return None
     export = variant.export
-    tokens = max(_LEAST_TOKENS, round(export.mean_tokens))
     runtime = _RUNTIMES.get(export.engine, export.engine)
-    return Request(_with_method(base, variant.tuning), runtime, export.precision, tokens)
+    request = Request(_with_method(base, variant.tuning), runtime, export.precision, _LEAST_TOKENS)
+    return request.of_length(export.mean_tokens)
 
 
 @cache

@@ -28,16 +28,16 @@ def other_format(text: str) -> int | None:
 def backward_clocks(record: BaseModel, place: str = "") -> list[str]:
     """All durations below zero, and each end that is before its beginning, wherever they are in the record."""
     told = []
-    for name in type(record).model_fields:
-        value, where = getattr(record, name), f"{place}{name}"
+    fields = vars(record)
+    for name, value in fields.items():
         if isinstance(value, BaseModel):
-            told += backward_clocks(value, f"{where}.")
+            told += backward_clocks(value, f"{place}{name}.")
         elif isinstance(value, tuple):
             for number, each in enumerate(value):
-                told += backward_clocks(each, f"{where}.{number}.") if isinstance(each, BaseModel) else []
-        elif name.endswith(_DURATIONS) and not name.endswith(_RATE) and isinstance(value, int | float) and value < 0:
-            told.append(f"{where} is {value:g}")
-    began, ended = (_moment(getattr(record, name, None)) for name in ("started_at", "finished_at"))
+                told += backward_clocks(each, f"{place}{name}.{number}.") if isinstance(each, BaseModel) else []
+        elif isinstance(value, int | float) and value < 0 and name.endswith(_DURATIONS) and not name.endswith(_RATE):
+            told.append(f"{place}{name} is {value:g}")
+    began, ended = (_moment(fields.get(name)) for name in ("started_at", "finished_at"))
     if began and ended and ended < began:
         told.append(f"{place}finished_at {ended.isoformat()} is before started_at {began.isoformat()}")
     return told

@@ -189,6 +189,14 @@ class LoadRecord(Record):
     duration_s: float
     finished_at: str
 
+    @property
+    def chip(self) -> tuple[str, bool]:
+        """The model of what computed, and whether that is the CPU: the GPU where the server took memory of it."""
+        gpu = self.environment.gpu_model
+        if gpu is not None and self.gpu_memory_bytes is not None and self.gpu_memory_bytes.peak > 0:
+            return gpu, False
+        return self.environment.cpu_model, True
+
     def p95_at(self, rate_rps: float) -> float | None:
         """The 95th percentile latency measured at the probe nearest to `rate_rps` from above, or None."""
         points = sorted((p for p in self.curve if p.p95_ms is not None), key=lambda p: p.rate_rps)
@@ -223,6 +231,25 @@ class LoadFailure(Record):
     slo: Slo
     reason: str
     curve: tuple[CurvePoint, ...]
+    environment: MachineFacts
+    finished_at: str
+
+
+class SoakFailure(Record):
+    """A rate that could not be held to its end, because the endpoint or the client failed, or somebody stopped it, and
+    what was seen until then: `soak-failure.json` beside an earlier `soak.json`, which is as it was.
+
+    `point` is None where the probe left nothing.
+    """
+
+    format_version: int = FORMAT_VERSION
+    variant: str
+    slo: Slo
+    rate_rps: float
+    rate_reason: str
+    duration_s: float
+    reason: str
+    point: CurvePoint | None
     environment: MachineFacts
     finished_at: str
 

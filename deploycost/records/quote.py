@@ -42,7 +42,8 @@ class Quote(Record):
     where in several ways, `usd_per_hour` is what an hour costs on the mean. `usd_per_request` is what a request costs
     beside the hours: egress, the power that load adds to a machine of one's own, all of an API's price. A service or an
     API is paid by the request: its `usd_per_hour` is that of one instance at work, 0 where there is none.
-    `training_monthly_usd` is the share of making the variant that is in the bill. `pareto` says whether no other quote
+    `training_monthly_usd` is the share of making the variant that is in the bill, `free_monthly_usd` what was taken off
+    because a service gives it each month. `pareto` says whether no other quote
     of the sheet is at least as good in cost, p95 latency and accuracy and better in one; None where one of them is not
     known, or where it cannot be deployed.
     """
@@ -66,6 +67,7 @@ class Quote(Record):
     usd_per_request: Usd = Decimal(0)
     monthly_usd: Figure
     training_monthly_usd: float | None = None
+    free_monthly_usd: Usd = Decimal(0)
     p95_ms: Figure
     accuracy: Figure
     fits_memory: bool | None

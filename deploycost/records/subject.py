@@ -25,6 +25,11 @@ class Variant(Record):
         """Method and artifact, as in `qlora-r8.onnx-int8`."""
         return self.export.variant
 
+    @property
+    def loads(self) -> tuple[LoadRecord, ...]:
+        """All load tests, that of this machine first."""
+        return ((self.load,) if self.load else ()) + self.elsewhere
+
 
 class Service(Record):
     """A service of the user's own, known by its load tests alone: what it answers was never judged here."""
@@ -32,6 +37,11 @@ class Service(Record):
     name: str
     elsewhere: tuple[LoadRecord, ...]
     load: None = None
+
+    @property
+    def loads(self) -> tuple[LoadRecord, ...]:
+        """All load tests."""
+        return self.elsewhere
 
 
 # What a quote can be made for.

@@ -77,7 +77,8 @@ class TuningRecord(Record):
     `predicted_memory` is of, is `peak_memory_bytes - baseline_memory_bytes`, on a GPU `peak_gpu_memory_bytes`:
     proportional memory moves with what other processes share. Judging and checkpoints between steps are left out, but
     for what the heap keeps of them. `energy_joules` is of the counter named in `energy_source`, None where there is
-    none. `resumed_at_steps` are the checkpoints it went on from after being stopped.
+    none. `resumed_at_steps` are the checkpoints it went on from after being stopped. `mean_tokens` are those of a test
+    text as the model is fed it, `whole_mean_tokens` before it is truncated: None where an earlier version left it out.
     """
 
     format_version: int = FORMAT_VERSION
@@ -114,6 +115,7 @@ class TuningRecord(Record):
     head_parameters: int
     total_parameters: int
     mean_tokens: float
+    whole_mean_tokens: float | None = None
     ranks: RankHistory | None = None
     unstable_steps: tuple[UnstableStep, ...] = ()
     tracker: str = "none"
@@ -131,7 +133,7 @@ class BroughtRecord(Record):
 
     It stands where a `TuningRecord` may stand. `digest` marks the content of all files it was read from; `notes` say
     what had to be settled, as how its labels were matched. `scores` are its own, before it became any artifact. What
-    its training took is not known: those fields are there, and null.
+    its training took is not known: those fields are there, and null. Tokens are told as in a `TuningRecord`.
     """
 
     format_version: int = FORMAT_VERSION
@@ -157,6 +159,7 @@ class BroughtRecord(Record):
     trainable_parameters: None = None
     total_parameters: int
     mean_tokens: float
+    whole_mean_tokens: float | None = None
     machine: MachineFacts
     finished_at: str
 

@@ -142,12 +142,14 @@ def _beside(quote: Quote, sheet: QuoteSheet) -> str:
     requests, policy = sheet.traffic.requests_per_month, sheet.policy
     training = f" + {usd(quote.training_monthly_usd)} of training" if quote.training_monthly_usd else ""
     each = f" + {requests:,} x {usd(quote.usd_per_request)}" if quote.usd_per_request else ""
+    free = f" - {usd(quote.free_monthly_usd)} that is free" if quote.free_monthly_usd else ""
     disk = ", and the disks" if policy.storage_gib else ""
-    return f"{training}{each}{disk}"
+    return f"{training}{each}{free}{disk}"
 
 
 def _prices(quote: Quote, sheet: QuoteSheet) -> tuple[Working, ...]:
     hourly, price = usd(quote.usd_per_hour), quote.usd_per_million
+    cheapest = min((part.usd_per_hour for part in quote.parts), default=quote.usd_per_hour)
     count = UNKNOWN if quote.replicas is None else f"{quote.replicas:,}"
     capacity, accuracy = number(quote.capacity_rps.value), number(quote.accuracy.value)
     return (
@@ -174,8 +176,8 @@ def _prices(quote: Quote, sheet: QuoteSheet) -> tuple[Working, ...]:
         ),
         Working(
             "floor per million",
-            "1,000,000 x USD per hour / (3,600 x capacity): a machine that is never idle",
-            f"1,000,000 x {hourly} / (3,600 x {capacity})",
+            "1,000,000 x USD per hour / (3,600 x capacity): a machine that is never idle, bought the cheapest way",
+            f"1,000,000 x {usd(cheapest)} / (3,600 x {capacity})",
             price_text(price.floor),
         ),
         Working(

@@ -291,6 +291,7 @@ def _record(
         head_parameters=in_head,
         total_parameters=in_all,
         mean_tokens=material.test.mean_tokens,
+        whole_mean_tokens=material.test.whole_mean_tokens,
         ranks=course.ranks.history() if course.ranks is not None else None,
         unstable_steps=tuple(course.guard.steps),
         tracker=job.experiment.telemetry.report_to,

@@ -35,7 +35,7 @@ REGIONS = {
 _SPOT_FILE = "aws-spot"
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 
-__all__ = ["REGIONS", "Refreshed", "Services", "refresh"]
+__all__ = ["REGIONS", "Refreshed", "Services", "refresh", "refuse_unready"]
 
 
 @dataclass(frozen=True)
@@ -77,25 +77,40 @@ def refresh(
     Raises:
         PriceError: the cloud is not one whose prices can be fetched, or its key is missing.
     """
-    if cloud not in REGIONS:
-        raise PriceError(
-            f"cannot refresh {cloud!r}{nearest_names(cloud, REGIONS)}: "
-            f"expected {', '.join(REGIONS)}; the rows of other clouds come with a release or with 'prices add'"
-        )
-    if cloud == "gcp" and not services.gcp_key:
-        raise PriceError(
-            "the GCP catalogue wants an API key: set DEPLOYCOST_GCP_API_KEY (a key of any project with the Cloud "
-            "Billing API enabled)"
-        )
-    for region in regions:
-        if not _REGION.fullmatch(region):
-            raise PriceError(f"{region!r} is not the name of a region: expected one such as {REGIONS[cloud][0]}")
+    refuse_unready([cloud], regions, services)
     headers = {"X-Goog-Api-Key": services.gcp_key} if cloud == "gcp" and services.gcp_key else None
     with Fetcher(
         folder / "cache", progress, headers=headers, retries=services.retries, backoff_s=services.backoff_s
     ) as fetcher:
         work = _Refresh(folder, fetcher, services, today)
         yield from {"aws": work.aws, "gcp": work.gcp, "azure": work.azure}[cloud](regions or REGIONS[cloud])
+
+
+def refuse_unready(clouds: Sequence[str], regions: Sequence[str], services: Services) -> None:
+    """Says all that would stop a refresh of these clouds, before anything of any of them is fetched.
+
+    Raises:
+        PriceError: a cloud is not one whose prices can be fetched or wants a key, or a region's name is none.
+    """
+    mistakes = [
+        f"cannot refresh {cloud!r}{nearest_names(cloud, REGIONS)}: "
+        f"expected {', '.join(REGIONS)}; the rows of other clouds come with a release or with 'prices add'"
+        for cloud in clouds
+        if cloud not in REGIONS
+    ]
+    if "gcp" in clouds and not services.gcp_key:
+        mistakes.append(
+            "the GCP catalogue wants an API key: set DEPLOYCOST_GCP_API_KEY (a key of any project with the Cloud "
+            "Billing API enabled)"
+        )
+    example = next((REGIONS[cloud][0] for cloud in clouds if cloud in REGIONS), REGIONS["aws"][0])
+    mistakes += [
+        f"{region!r} is not the name of a region: expected one such as {example}"
+        for region in regions
+        if not _REGION.fullmatch(region)
+    ]
+    if mistakes:
+        raise PriceError("; ".join(mistakes))
 
 
 class _Refresh:

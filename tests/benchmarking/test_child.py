@@ -93,6 +93,17 @@ def test_pinned_to_its_cores(module: Module) -> None:
         assert child.read(10) == {"cores": list(cores.client)}
 
 
+def test_a_module_in_the_current_folder_is_run_only_where_it_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "spoken.py").write_text("print('{}', flush=True)", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with Child("meant", ("spoken",), (), from_folder=True) as child:
+        assert child.read(10) == {}
+    with Child("not meant", ("spoken",), ()) as child, pytest.raises(LoadTestFailed, match="No module named spoken"):
+        child.read(10)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills the children of a killed process")
 def test_a_killed_parent_takes_its_children_along(module: Module) -> None:
     module("import time\ntime.sleep(60)\n")

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from deploycost.benchmarking.loadtest import LoadSubject, Notes, agreement, measure
+from deploycost.benchmarking.loadtest import agreement, measure
 from deploycost.benchmarking.search import PRECISIONS, Precision
 from deploycost.benchmarking.soak import Soak, soak
+from deploycost.benchmarking.task import LoadSubject, Notes, Task
 from deploycost.environment import MachineFacts, machine_facts
 from deploycost.errors import LoadTestFailed
 from deploycost.experiment import LoadSpec
@@ -200,7 +201,7 @@ def test_a_rate_is_held_or_not(machine: MachineFacts) -> None:
         asked = Soak(rate_rps, "as asked", 3.0, ServerSettings())
         spec = LoadSpec(slo_p95_ms=50, precision="quick")
         server = ("loadtests.null_server", "--service-ms", "5")
-        return soak(subject(), spec, asked, machine, 1, [].append, lambda _: server)
+        return soak(Task(subject(), spec, machine, 1, [].append, lambda _: server), asked)
 
     fine = held(100)
     assert (fine.held, fine.point.requests, fine.missed_ratios["errors"].value) == (True, 300, 0)
@@ -245,7 +246,8 @@ def test_a_server_that_dies_or_hangs_in_the_middle(
 SCRIPT = """
 import sys
 from pathlib import Path
-from deploycost.benchmarking.loadtest import LoadSubject, measure
+from deploycost.benchmarking.loadtest import measure
+from deploycost.benchmarking.task import LoadSubject
 from deploycost.environment import machine_facts
 from deploycost.experiment import LoadSpec
 subject = LoadSubject("v", Path("bundle"), "d", ("some text",), None, None, "f")

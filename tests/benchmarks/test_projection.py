@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.projection import COLUMNS, MEASURED_FILE, errors_of
+from benchmarks.projection import COLUMNS, MEASURED_FILE, by_half, errors_of
 from benchmarks.projection_page import page
 from deploycost.projecting.fit import LeftOut
+from deploycost.projecting.fitted import Novelty, read_fitted
 from deploycost.projecting.observations import observe
 
 ROW = {
@@ -15,8 +16,8 @@ ROW = {
 }  # fmt: skip
 
 
-def row(measured_over_projected: float, deviation: float = 0.1) -> LeftOut:
-    return LeftOut(observe(ROW), ("device", 0), "device", log(measured_over_projected), deviation)
+def row(measured_over_projected: float, deviation: float = 0.1, novelty: Novelty = "device", group: int = 0) -> LeftOut:
+    return LeftOut(observe(ROW), (novelty, group), novelty, log(measured_over_projected), deviation)
 
 
 def test_errors_by_hand() -> None:
@@ -25,6 +26,22 @@ def test_errors_by_hand() -> None:
     assert (errors.rows, errors.median) == (3, pytest.approx(0.5))
     assert errors.covered == pytest.approx(1 / 3)  # ln 2 is seven deviations away
     assert errors_of([row(1.0), row(2.0), row(0.5)], lambda _: 7.0).covered == 1.0
+
+
+def test_the_halves_of_the_target_pool_all_that_was_new_on_known_devices() -> None:
+    # Off by 100, 50 and 20 per cent, in three groups that were left out.
+    every = {
+        "gpu/device": [row(2.0)],
+        "gpu/runtime": [row(1 / 2.0, novelty="runtime"), row(1 / 1.5, novelty="runtime")],
+        "gpu/length": [row(1 / 1.2, novelty="length"), row(1 / 1.2, novelty="length", group=1)],
+    }
+    fitted = read_fitted().model_copy(update={"widths": {"gpu/device": 7.0, "gpu/runtime": 7.0, "gpu/length": 1.0}})
+    (new, groups, shipped, _), known = by_half(fitted, every)
+    assert (new, groups, shipped.rows, shipped.median, shipped.covered) == ("device", 1, 1, pytest.approx(0.5), 1.0)
+    assert known[:2] == ("known device", 3)
+    assert known[2].rows == 4
+    assert known[2].median == pytest.approx((0.5 + 0.2) / 2)
+    assert known[2].covered == 0.5  # ln 1.2 is nearly two deviations of 0.1 away
 
 
 def test_the_page_tells_every_table() -> None:
@@ -38,6 +55,10 @@ def test_the_page_tells_every_table() -> None:
             "observations": 1321,
             "settings": 836,
             "groups": {"device": 25, "runtime": 60, "length": 94},
+            "by_half": [
+                {"new": "device", "groups": 9, "other_groups": figures, "shipped": figures},
+                {"new": "known device", "groups": 8, "other_groups": figures, "shipped": figures},
+            ],
             "by_kind": [{"new": "device", "kind": "gpu", "groups": 7, "other_groups": figures, "shipped": figures}],
             "by_way": [
                 {"left_out": "shape", "kind": "gpu", **figures, "known_device": figures},
@@ -49,6 +70,8 @@ def test_the_page_tells_every_table() -> None:
             "here": [{"known": "one core", "asked": "DistilBERT's shape", "errors": figures, "rows": [timed]}],
         }
     )
+    assert "| a device that was never measured | all | 10 | 9 | 12.6 % | 35 % | 36.5 % | 90.0 % | 90.0 % |" in text
+    assert "length, batch or model that was not measured | all | 10 | 8 | 12.6 % | 15 % | 36.5 % |" in text
     assert "| a device that was never measured | GPUs | 10 | 7 | 12.6 % | 35 % | 36.5 % | 90.0 % | 90.0 % |" in text
     assert "| DistilBERT's shape | 6L-768D | int8 | 1 x 64 | 1 | 22 | 15 to 30 | 20 | +10 % |" in text
     assert "T4 with tensorflow" in text

@@ -1,15 +1,22 @@
 """`deploycost loadtest --url` from the command line to the price: a service that somebody else runs, for real."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deploycost.benchmarking.endpoint import Endpoint, running_endpoint
 from deploycost.benchmarking.search import PRECISIONS, Precision
 from deploycost.cli import main
-from deploycost.records import LoadFailure, LoadRecord, SoakRecord, read_record, write_record
+from deploycost.records import LoadFailure, LoadRecord, SoakFailure, SoakRecord, read_record, write_record
 
 pytestmark = pytest.mark.slow
 HURRIED = Precision(
@@ -151,3 +158,56 @@ def test_the_rate_of_a_service_may_come_from_a_quote(
     assert record.rate_reason.startswith("60 % of 200/s, as quote ")
     # What it was priced for.
     assert record.slo.p95_ms == 90
+
+
+def test_a_service_that_dies_while_a_rate_is_held_leaves_what_was_seen_until_then(
+    service: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(PRECISIONS, "quick", HURRIED)
+    Path("mine.txt").write_text("one text\n", encoding="utf-8")
+    asked = ["loadtest", "--url", service.url, "--name", "mine", "--texts", "mine.txt", "--pid", str(service.child.pid)]
+    # The client starts within two seconds or so: by then it has been sent something.
+    killer = threading.Timer(6, lambda: os.kill(service.child.pid or 0, signal.SIGKILL))
+    killer.start()
+    try:
+        assert main([*asked, "--rate", "50", "--duration", "12s", "--precision", "quick"]) == 2
+    finally:
+        killer.cancel()
+    assert "mine died" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.soak-failure.json", "mine.txt"]
+    told = read_record(Path("mine.soak-failure.json"), SoakFailure)
+    assert "mine died" in told.reason
+    assert (told.rate_rps, told.duration_s) == (50, 12)
+    assert told.point is not None
+    assert 0 < told.point.errors < told.point.requests
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "holding"),
+    [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, False), (signal.SIGTERM, 143, True)],
+)
+def test_whoever_is_interrupted_leaves_a_record_of_it_and_nothing_else(
+    service: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, number: int, code: int, holding: bool
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    (tmp_path / "mine.txt").write_text("one text\n", encoding="utf-8")
+    asked = ["loadtest", "--url", service.url, "--name", "mine", "--texts", "mine.txt"]
+    asked += ["--rate", "20", "--duration", "60s"] if holding else []
+    command = [sys.executable, "-m", "deploycost", *asked]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        tree, end_s = psutil.Process(process.pid), time.monotonic() + 60
+        while not (started := tree.children(recursive=True)) or not list(temporary.glob("deploycost-load-*")):
+            assert time.monotonic() < end_s
+            time.sleep(0.05)
+        time.sleep(1)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in told
+    assert not psutil.wait_procs(started, timeout=10)[1]
+    assert not list(temporary.glob("deploycost-load-*"))
+    kind, record = ("soak", SoakFailure) if holding else ("load", LoadFailure)
+    assert read_record(tmp_path / f"mine.{kind}-failure.json", record).reason == "interrupted"

@@ -71,6 +71,7 @@ def test_another_currency_states_its_rate(capsys: pytest.CaptureFixture[str]) ->
         (("refresh", "--cloud", "asure"), "cannot refresh 'asure' (did you mean 'azure'?)"),
         (("refresh", "--cloud", "azure", "--region", "../x"), "'../x' is not the name of a region"),
         (("refresh", "--cloud", "azure", "--region", "eastus,"), "'' is not the name of a region"),
+        (("refresh", "--cloud", "aws", "--gcp-key", "k"), "--gcp-key is of no use without gcp in --cloud"),
         (("refresh", "--cloud", "gcp"), "the GCP catalogue wants an API key: set DEPLOYCOST_GCP_API_KEY"),
     ],
 )
@@ -79,6 +80,22 @@ def test_a_mistake_is_one_line(
 ) -> None:
     monkeypatch.delenv("DEPLOYCOST_GCP_API_KEY", raising=False)
     assert expected in complaint(capsys, *arguments)
+
+
+def test_nothing_is_fetched_where_a_later_cloud_cannot_be(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.delenv("DEPLOYCOST_GCP_API_KEY", raising=False)
+    service = PriceService()
+    monkeypatch.setenv("DEPLOYCOST_PRICES_URL", service.url)
+    try:
+        told = complaint(capsys, "refresh", "--cloud", "azure,asure,gcp", "--region", "eastus,../x")
+        assert service.paths() == []
+    finally:
+        service.close()
+    for part in ("cannot refresh 'asure'", "wants an API key", "'../x' is not the name of a region"):
+        assert part in told
+    assert not folder.exists()
 
 
 def test_check_says_ages_and_gaps(capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,6 +132,21 @@ def test_an_objective_below_the_service_time_is_exit_code_1(ask) -> None:  # noq
         (("--autoscale",), "autoscaling needs the traffic by the hour"),
         (("--traffic", "spikey"), "did you mean 'spiky'?"),
         (("--traffic", "flat", "--peak-to-mean", "3"), "--traffic and --peak-to-mean both say how high the peak is"),
+        (
+            ("--scale-step", "2", "--cold-start", "9"),
+            "--scale-step is of use with --autoscale only; --cold-start is of",
+        ),
+        (("--cold-start", "9", "--traffic", "flat", "--no-autoscale"), "--cold-start is of use with --autoscale only"),
+        (
+            ("--spot-interruption", "0.1"),
+            "--spot-interruption is of use only where --purchase-option or --mix has spot",
+        ),
+        (
+            ("--traffic", "flat", "--mix", "on-demand=base,spot=peak", "--purchase-option", "spot"),
+            "--mix and --purchase-option both say how machines are bought",
+        ),
+        (("--llm-api", "gpt-5-nano"), "Unknown option: --llm-api"),
+        (("--max-accuracy-drop", "0.1"), "Unknown option: --max-accuracy-drop"),
         (("--crossover", "a", "b"), "no row with a price is named 'a'"),
         (("--sort", "price"), "price"),
         (("--max-p95", "nan", "--max-monthly", "-5"), "--max-p95 nan: expected a number above zero; --max-monthly -5"),
@@ -155,6 +170,27 @@ def test_mistakes_are_one_line_and_exit_code_2(ask, flags: tuple[str, ...], told
     assert (code, out) == (2, "")
     assert told in error
     assert error.count("\n") == 1
+
+
+def test_flags_are_read_with_what_they_belong_to(ask) -> None:  # noqa: ANN001
+    hourly = (
+        "--cloud", "aws-c6i", "--region", "eu-central-1", "--traffic", "spiky", "--autoscale", "--scale-step", "2",
+        "--cold-start", "60", "--mix", "on-demand=base,spot=peak", "--spot-interruption", "0.2",
+    )  # fmt: skip
+    assert ask(*hourly)[0] == 0
+    spot = ("--cloud", "aws-g4dn", "--spot-interruption", "0.2", "--purchase-option")
+    assert [ask(*spot, option)[0] for option in ("spot", "all")] == [0, 0]
+
+
+def test_a_peak_is_not_passed_over_where_the_run_has_a_shape(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "shaped", 1)
+    path = tmp_path / "shaped" / "experiment.yaml"
+    path.write_text(write_experiment(Experiment(quote=QuoteSpec(traffic="spiky"))), encoding="utf-8")
+    for peak in ("3", "5"):
+        assert main(["quote", "--runs-dir", str(tmp_path), "--peak-to-mean", peak]) == 2
+        assert "both say how high the peak is" in capsys.readouterr().err
 
 
 def test_a_profile_of_167_hours_and_a_record_of_another_format(ask, tmp_path: Path) -> None:  # noqa: ANN001

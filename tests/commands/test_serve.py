@@ -1,5 +1,7 @@
 """`deploycost serve` hands over to the endpoint with the endpoint's own options."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,8 +34,8 @@ def test_every_option_reaches_the_endpoint(runs: Path, monkeypatch: pytest.Monke
     place = Place(runs_dir=runs, run="demo")
     assert serve("full.onnx-int8", place=place, port=0, pressure=pressure, sizes=sizes, doors=doors) == 0
     (program,) = started
-    assert program[1:3] == ["-m", "serving"]
-    options = _parser().parse_args(program[3:])  # what the endpoint itself makes of them
+    assert program[1:4] == ["-P", "-m", "serving"]
+    options = _parser().parse_args(program[4:])  # what the endpoint itself makes of them
     assert options.bundle == runs / "demo" / "full" / "onnx-int8" / "bundle"
     assert (options.host, options.port, options.workers, options.threads) == ("127.0.0.1", 0, 2, 3)
     assert (options.max_batch, options.batch_window_ms, options.deadline_ms) == (4, 1.5, 250)
@@ -46,8 +48,19 @@ def test_the_defaults_are_the_endpoints_own(runs: Path, monkeypatch: pytest.Monk
     started: list[list[str]] = []
     monkeypatch.setattr(command, "_become", started.append)
     serve("full.onnx-int8", place=Place(runs_dir=runs, run="demo"))
-    told = _parser().parse_args(started[0][3:])
+    told = _parser().parse_args(started[0][4:])
     assert told == _parser().parse_args(["--bundle", str(told.bundle)])
+
+
+def test_a_folder_of_the_users_is_not_taken_for_the_endpoint(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "serving" / "__init__.py").write_text("raise SystemExit('not the endpoint')")
+    command = [sys.executable, "-P", "-m", "deploycost", "serve", "full.onnx-int8", "--runs-dir", str(runs)]
+    done = subprocess.run(
+        [*command, "--run", "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: no bundle at ")
 
 
 def test_settings_that_a_load_test_chose_are_used_unless_told_otherwise(
@@ -62,7 +75,7 @@ def test_settings_that_a_load_test_chose_are_used_unless_told_otherwise(
     def served(load: LoadRecord, *, tuned: bool = True, pressure: Pressure | None = None) -> tuple[int, int, float]:
         path.write_text(write_record(load), encoding="utf-8")
         serve("full.onnx-int8", place=place, pressure=pressure, tuned=tuned)
-        told = _parser().parse_args(started[-1][3:])
+        told = _parser().parse_args(started[-1][4:])
         return told.workers, told.max_batch, told.batch_window_ms
 
     record = make_load(server=chosen, tuned=True)

@@ -39,6 +39,14 @@ def test_a_slower_machine_draws_more() -> None:
     assert kwh.high == pytest.approx(POWER_BAND[1] * (2190 * 10 + 200 * 40) / 1000 * 1.2 / 36)
 
 
+def test_a_machine_that_may_carry_nothing_has_no_high_end() -> None:
+    rate = Figure(value=100.0, low=0.0, high=200.0)
+    energy = energy_of(SITE, rate, {100.0: 1460.0, 200.0: 1460.0}, REQUESTS)
+    assert energy.kwh_per_million.value is not None
+    assert energy.kwh_per_million.low is not None
+    assert energy.kwh_per_million.high is energy.grams_co2e_per_million.high is None
+
+
 def test_what_is_not_known_stays_unknown() -> None:
     assert energy_of(Site(), Figure(value=100.0), {100.0: 1.0}, 1) == UNKNOWN_ENERGY
     assert energy_of(SITE, Figure(value=None), {}, 1) == UNKNOWN_ENERGY

@@ -16,6 +16,7 @@ from pricing.llm import LlmApi
 from pricing.serverless import ServerlessRate
 
 MILLION = Traffic(requests_per_month=1_000_000)
+SHORT = ApiRequest(110, 5, 60)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,13 @@ def half_as_fast(variant: Variant, offer: Offer) -> Capacity:
     return Capacity(capacity_rps=figure, reason="a thread", load=variant.load, server_copies=1)
 
 
-def ask(variants: list[Variant], policy: Policy | None = None, **alternatives: object) -> QuoteSheet:
-    question = Question(MILLION, policy or Policy(), 100.0, api_request=ApiRequest(110, 5, 60))
+def ask(
+    variants: list[Variant],
+    policy: Policy | None = None,
+    request: ApiRequest = SHORT,
+    **alternatives: object,
+) -> QuoteSheet:
+    question = Question(MILLION, policy or Policy(), 100.0, api_request=request)
     return quote(variants, Alternatives(**alternatives), half_as_fast, lambda _: Site(), question)  # type: ignore[arg-type]
 
 
@@ -141,19 +147,26 @@ def test_an_api_by_hand(api: LlmApi) -> None:
     assert "accuracy on this task are not verified" in rows[0].capacity_reason
 
 
-def test_a_long_prompt_is_cached(api: LlmApi) -> None:
-    # Of 2,050 tokens the 2,000 of the prompt are cached at a tenth: 50 + 200 + 40 dollars a million requests.
-    request = ApiRequest(2050, 5, 2000)
+def test_the_beginning_of_a_long_prompt_is_cached(api: LlmApi) -> None:
+    # Of 2,050 tokens the 2,000 before the text are cached at a tenth: 50 + 200 + 40 dollars a million requests.
+    request = ApiRequest(2050, 5, 2000, 2000)
     assert api_option_usd(ApiOption(api, "cached"), request) * 1_000_000 == 290
     assert [option.price for option in api_prices_listed(ApiOption(api), request)] == ["list", "batch", "cached"]
-    assert [option.price for option in api_prices_listed(ApiOption(api), ApiRequest(110, 5, 60))] == ["list", "batch"]
+    # 400 of the prompt come after the text: 450 + 160 + 40.
+    behind = ApiRequest(2050, 5, 2000, 1600)
+    assert api_option_usd(ApiOption(api, "cached"), behind) * 1_000_000 == 650
+    (row,) = ask([], request=behind, apis=[ApiOption(api, "cached")]).quotes
+    assert "and our own count of the text), 1600 of them cached and 5 out" in row.capacity_reason
+    # Too few before the text, however many behind it.
+    for short in (ApiRequest(110, 5, 60, 60), ApiRequest(2050, 5, 2000, 1023)):
+        assert [option.price for option in api_prices_listed(ApiOption(api), short)] == ["list", "batch"]
 
 
 def test_a_price_that_is_not_listed_is_refused(api: LlmApi) -> None:
     from dataclasses import replace
 
     bare = replace(api, batch_input_usd_per_mtok=None, cached_input_usd_per_mtok=None)
-    assert [option.price for option in api_prices_listed(ApiOption(bare), ApiRequest(9000, 5, 5000))] == ["list"]
+    assert [option.price for option in api_prices_listed(ApiOption(bare), ApiRequest(9000, 5, 5000, 5000))] == ["list"]
     for price in ("batch", "cached"):
         with pytest.raises(ValueError, match=f"lists no {price} price"):
             api_option_usd(ApiOption(bare, price), ApiRequest(10))

@@ -118,6 +118,19 @@ def test_the_unknown_stays_unknown(sheet: QuoteSheet) -> None:
     assert api.break_even.requests_per_month is None
 
 
+def test_a_service_says_why_its_break_even_is_unknown(sheet: QuoteSheet) -> None:
+    known = sheet.quotes[0]
+    service = known.model_copy(update={"kind": "serverless", "instance_type": "lambda", "replicas": None, "parts": ()})
+    for result in (
+        return_against_api(service, find_llm_api("gpt-5-nano"), ApiRequest(110.0), COST, sheet, Terms()),
+        return_against_variant(service, known, COST, sheet, Terms()),
+        return_against_variant(known, service, COST, sheet, Terms()),
+    ):
+        assert result.break_even.requests_per_month is None
+        assert result.notes[-1].startswith("break-even unknown: a quote holds the bill of aws lambda at one volume")
+    assert not any("break-even" in note for note in return_against_variant(known, known, COST, sheet, Terms()).notes)
+
+
 def test_no_cost_has_no_ratio(sheet: QuoteSheet) -> None:
     candidate, baseline, _ = sheet.quotes
     result = return_against_variant(candidate, baseline, Figure(value=0.0), sheet, Terms())

@@ -10,7 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from deploycost.brought_model import find_brought
 from deploycost.errors import UserError
+from deploycost.experiment import BroughtSpec
+from deploycost.exporting.bring import open_brought
 from deploycost.exporting.given_graph import answers_of, open_graph, write_plain
 from deploycost.models.encoding import EncodedTexts
 from serving.bundle import Task
@@ -252,3 +255,20 @@ def test_a_graph_that_fails_on_texts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not run on texts: ") as told:
         answers_of(opened(tmp_path / "given.onnx"), TEXTS)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_graph_is_fed_as_much_as_its_config_has_positions_for(
+    tiny_bases: dict[str, Path], tmp_path: Path, family: str
+) -> None:
+    write(tmp_path / "model.onnx", INPUTS[:2])
+    for name in ("tokenizer.json", "config.json"):
+        (tmp_path / name).write_bytes((tiny_bases[family] / name).read_bytes())
+    opened = open_brought(find_brought(BroughtSpec(source=str(tmp_path))))
+    assert (opened.max_tokens, opened.notes) == (64, ())  # RoBERTa has 66 positions, of which it never uses two
+    (tmp_path / "config.json").write_text('{"model_type": "of nobody", "max_position_embeddings": 32}')
+    assert open_brought(find_brought(BroughtSpec(source=str(tmp_path)))).max_tokens == 32
+    (tmp_path / "config.json").write_text('{"model_type": "of nobody"}')
+    opened = open_brought(find_brought(BroughtSpec(source=str(tmp_path))))
+    assert opened.max_tokens == 128
+    assert "nothing says how many tokens it takes" in opened.notes[0]

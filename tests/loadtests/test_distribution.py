@@ -28,9 +28,10 @@ pytestmark = pytest.mark.slow
 
 
 @contextmanager
-def driver(*options: str) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-m", "loadtests", *options]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def driver(*options: str, folder: Path | None = None) -> Iterator["subprocess.Popen[str]"]:
+    python = [sys.executable] if folder is None else [sys.executable, "-P"]
+    command = [*python, "-m", "loadtests", *options]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder)
     try:
         yield process
     finally:
@@ -77,6 +78,16 @@ def test_workers_of_our_own_share_a_probe(start_server: StartServer) -> None:
 
         ask(process, url, rate_rps=0)
         assert "rate_rps must be above 0" in json.loads(told(process))["error"]
+
+
+def test_workers_take_nothing_from_the_folder_they_are_asked_in(start_server: StartServer, tmp_path: Path) -> None:
+    (tmp_path / "loadtests").mkdir()
+    (tmp_path / "loadtests" / "__init__.py").write_text("raise SystemExit('not the generator')")
+    (tmp_path / "locust.conf").write_text("host = nowhere\nno-such-setting = 1\n")
+    with driver("--workers", "1", folder=tmp_path) as process:
+        assert json.loads(told(process)) == {"event": "ready"}
+        ask(process, start_server(), rate_rps=40, warmup_s=0.2, duration_s=0.5)
+        assert read_result(told(process)).answered == 20
 
 
 def test_a_worker_from_elsewhere_joins_by_the_command_that_is_told(start_server: StartServer) -> None:

@@ -38,6 +38,8 @@ def test_texts_are_cut_to_the_limit_special_tokens_included(tiny_bases: dict[str
     assert [ids[-1] for ids in encoded.input_ids] == [tokenizer.sep_token_id] * 2
     assert len(encoded.input_ids[1]) == 12
     assert encoded.mean_tokens == (len(encoded.input_ids[0]) + 12) / 2
+    whole = [len(ids) for ids in tokenizer(["goal", "goal " * 100])["input_ids"]]
+    assert encoded.whole_mean_tokens == sum(whole) / 2 > encoded.mean_tokens
     assert len(encoded) == 2
 
 

@@ -1,12 +1,15 @@
-"""The environment of the process that trains."""
+"""The process that trains: its environment, and which program it is."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from deploycost.pipeline import worker_environment
+from deploycost.errors import DeploycostError
+from deploycost.experiment import Frozen
+from deploycost.pipeline import run_worker, worker_environment
 
 # Maps 64 MiB, gives it back, and tells how many MiB of it are still in RAM.
 FREED = """
@@ -40,3 +43,12 @@ def test_the_heap_keeps_what_it_has_got() -> None:
 def test_what_the_user_has_said_of_the_heap_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert worker_environment()["MALLOC_TRIM_THRESHOLD_"] == "131072"
+
+
+def test_a_folder_of_the_users_is_not_taken_for_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deploycost").mkdir()
+    (tmp_path / "deploycost" / "__init__.py").write_text("")
+    (tmp_path / "deploycost" / "worker.py").write_text('print(\'{"error": "not the worker"}\')')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DeploycostError, match="'full' ended without an answer"):  # what was asked is no job
+        run_worker(Frozen(), "full", "a smaller model")

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from deploycost.benchmarking import loadtest
+from deploycost.benchmarking.soak import Soak
+from deploycost.benchmarking.task import Notes, Task
 from deploycost.errors import LoadTestFailed
 from deploycost.experiment import Experiment
-from deploycost.pipeline import LoadBench, load, load_test
-from deploycost.records import LoadFailure, LoadRecord, Variant, read_record
+from deploycost.pipeline import LoadBench, load, load_test, soak_test
+from deploycost.records import LoadFailure, LoadRecord, SoakFailure, SoakRecord, Variant, read_record
 from deploycost.workspace import Run
 
 EXPERIMENT = Experiment()
@@ -33,7 +35,7 @@ def ask(
     def ask(*dying: str, again: bool = False) -> list[str]:
         said: list[str] = []
 
-        def measure(subject: tuple[str, str], *_: Any, notes: loadtest.Notes, **__: Any) -> LoadRecord:
+        def measure(subject: tuple[str, str], *_: Any, notes: Notes, **__: Any) -> LoadRecord:
             variant, mark = subject
             record = make_load(variant=variant, fingerprint=mark)
             notes.keep(record.curve[0])
@@ -75,3 +77,49 @@ def test_a_failure_is_kept_beside_the_others_until_it_is_made_good(
     assert (tmp_path / "full/onnx-int8/load.json").exists(), "the other was tested all the same"
     assert ask() == ["full.onnx-fp32: load test 1 of 2", "full.onnx-int8: load-tested before, kept"]
     assert not (tmp_path / "full/onnx-fp32/load-failure.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(LoadTestFailed("the endpoint died"), "the endpoint died"), (KeyboardInterrupt(), "interrupted")],
+)
+def test_a_soak_that_fails_says_so_beside_an_earlier_one_until_it_is_made_good(
+    tmp_path: Path,
+    make_variant: Callable[..., Variant],
+    make_load: Callable[..., LoadRecord],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    reason: str,
+) -> None:
+    variant, record = make_variant("full.onnx-int8"), make_load()
+    bench = LoadBench(("a text",), variant.tuning.machine)
+    folder = Run(tmp_path).artifact_folder("full", "onnx-int8")
+    folder.mkdir(parents=True)
+    (folder / "soak.json").write_text("held before")
+    failing = True
+
+    def soak(task: Task, asked: Soak) -> SoakRecord:
+        task.notes.keep(record.curve[0])
+        if failing:
+            raise error
+        return SoakRecord(
+            variant=variant.name, slo=record.slo, rate_rps=asked.rate_rps, rate_reason=asked.rate_reason,
+            point=record.curve[0], missed_ratios={}, held=True, surely=True, server=asked.settings,
+            dispatch_p99_ms=None, calibration_drift_ratio=0, environment=task.machine, finished_at=record.finished_at,
+        )  # fmt: skip
+
+    monkeypatch.setattr("deploycost.benchmarking.soak.soak", soak)
+    monkeypatch.setattr(load, "_subject", lambda *_: None)
+    held = (40.0, "as asked", 60.0)
+    with pytest.raises(type(error)):
+        soak_test(Run(tmp_path), EXPERIMENT, variant, bench, held, print)
+    told = read_record(folder / "soak-failure.json", SoakFailure)
+    assert (told.variant, told.rate_rps, told.rate_reason, told.duration_s, told.reason) == (
+        "full.onnx-int8", *held, reason,
+    )  # fmt: skip
+    assert told.point == record.curve[0]
+    assert (folder / "soak.json").read_text() == "held before"
+    failing = False
+    soak_test(Run(tmp_path), EXPERIMENT, variant, bench, held, print)
+    assert read_record(folder / "soak.json", SoakRecord).held
+    assert not (folder / "soak-failure.json").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploycost.benchmarking.loadtest import LoadSubject, Notes
+from deploycost.benchmarking.task import LoadSubject, Notes
 from deploycost.environment import MachineFacts
 from deploycost.experiment import Experiment
 from deploycost.pipeline import LoadBench, load_test

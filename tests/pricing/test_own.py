@@ -12,6 +12,7 @@ from pricing.selection import select
 from pricing.table import DATA_FOLDER
 
 HEADER = "cloud,region,instance_type,vcpus,memory_gib,usd_per_hour,source,as_of"
+TODAY = datetime.date(2026, 4, 1)
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_own_rows_lie_over_the_shipped_ones(folder: Path, book: PriceBook) -> No
         "aws,us-east-1,c7i.large,2,4,0.05,our contract,2026-03-01",
         "acme,basement,box.1,16,64,0.2,invoice 17,2026-01-31",
     )  # fmt: skip
-    added = add_file(path, folder, book)
+    added = add_file(path, folder, book, TODAY)
     assert (added.name, added.offers, added.discounts, added.replaced) == ("ours", 2, 0, False)
     ours = priced("c7i.large")
     assert (ours.usd_per_hour, ours.source, ours.cpu_model) == (
@@ -50,7 +51,7 @@ def test_own_rows_lie_over_the_shipped_ones(folder: Path, book: PriceBook) -> No
     # Nobody said how acme bills, so whole hours.
     assert (box.billing_granularity_s, box.billing_minimum_s) == (3600, 3600)
     assert load_book(DATA_FOLDER) == book
-    assert add_file(path, folder, book).replaced
+    assert add_file(path, folder, book, TODAY).replaced
 
     assert remove_file("ours", folder) == 1
     assert load_book() == book
@@ -63,7 +64,7 @@ def test_json_and_what_a_row_may_say_of_itself(folder: Path, book: PriceBook) ->
         "cpu_model": "EPYC", "architecture": "x86_64", "vcpu_is": "core", "billing_granularity_s": 1,
         "billing_minimum_s": 600, "purchase_option": "reserved-1y", "term_upfront_usd": 876,
     }  # fmt: skip
-    add_file(write(folder, "ours.json", json.dumps({"offers": [row]})), folder, book)
+    add_file(write(folder, "ours.json", json.dumps({"offers": [row]})), folder, book, TODAY)
     (offer,) = select(load_book(), "acme", purchase_option="reserved-1y")
     assert (offer.memory_gib, offer.usd_per_hour, offer.accelerator_count) == (Decimal("32.5"), Decimal("0.9"), 1)
     assert (offer.vcpu_is, offer.billing_granularity_s, offer.billing_minimum_s) == ("core", 1, 600)
@@ -86,7 +87,7 @@ def test_all_mistakes_of_a_file_at_once(folder: Path, book: PriceBook) -> None:
         "acme,cellar",
     )  # fmt: skip
     with pytest.raises(PriceError) as caught:
-        add_file(path, folder, book)
+        add_file(path, folder, book, TODAY)
     message = str(caught.value)
     assert "\n" not in message
     for expected in (
@@ -121,18 +122,18 @@ def test_other_files_are_refused(
     folder: Path, book: PriceBook, name: str, lines: tuple[str, ...], expected: str
 ) -> None:
     with pytest.raises(PriceError) as caught:
-        add_file(write(folder, name, *lines), folder, book)
+        add_file(write(folder, name, *lines), folder, book, TODAY)
     assert expected in str(caught.value)
 
 
 def test_a_missing_file_is_told(folder: Path, book: PriceBook) -> None:
     with pytest.raises(PriceError, match="cannot read prices from"):
-        add_file(folder / "none.csv", folder, book)
+        add_file(folder / "none.csv", folder, book, TODAY)
 
 
 def test_discounts_come_off_the_list_price(folder: Path, book: PriceBook) -> None:
     before = {name: priced(name).usd_per_hour for name in ("c7i.large", "c7a.large", "c7i-flex.large")}
-    added = add_file(write(folder, "deal.csv", "aws-c7i,-12%", "g4dn.xlarge, -7.5 %"), folder, book)
+    added = add_file(write(folder, "deal.csv", "aws-c7i,-12%", "g4dn.xlarge, -7.5 %"), folder, book, TODAY)
     assert (added.name, added.discounts) == ("deal", 2)
     ours = priced("c7i.large")
     assert ours.usd_per_hour == before["c7i.large"] * Decimal("0.88")
@@ -142,13 +143,80 @@ def test_discounts_come_off_the_list_price(folder: Path, book: PriceBook) -> Non
     assert priced("c7a.large").usd_per_hour == before["c7a.large"]
     assert priced("c7i-flex.large").usd_per_hour == before["c7i-flex.large"]
 
-    # The last one that names a machine counts, and lies over own rows too.
-    rows = write(folder, "ours.csv", HEADER, "aws,us-east-1,c7i.large,2,4,1,contract,2026-03-01")
-    add_file(rows, folder, book)
-    add_file(write(folder, "e.csv", "machines,discount,source", "c7i.large,-50%,offer 9"), folder, book)
-    assert priced("c7i.large").usd_per_hour == Decimal("0.5")
-    assert priced("c7i.large").source == "contract; less 50 % (offer 9)"
-    assert {name: len(paths) for name, paths in own_files(folder).items()} == {"deal": 1, "e": 1, "ours": 1}
+    # Of names that mean a machine as narrowly, the last counts.
+    add_file(write(folder, "e.csv", "machines,discount,source", "c7i,-50%,offer 9"), folder, book, TODAY)
+    assert priced("c7i.large").usd_per_hour == before["c7i.large"] / 2
+    assert priced("c7i.large").source.endswith("; less 50 % (offer 9)")
+    assert {name: len(paths) for name, paths in own_files(folder).items()} == {"deal": 1, "e": 1}
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_narrowest_discount_counts(folder: Path, book: PriceBook, *, reverse: bool) -> None:
+    before = {name: priced(name).usd_per_hour for name in ("c7i.large", "c7i.xlarge", "c7a.large")}
+    lines = ["aws,-5%", "c7i,-12%", "aws-c7i.large,-20%"]
+    add_file(write(folder, "deal.csv", *(reversed(lines) if reverse else lines)), folder, book, TODAY)
+    assert priced("c7i.large").usd_per_hour == before["c7i.large"] * Decimal("0.8")
+    assert priced("c7i.xlarge").usd_per_hour == before["c7i.xlarge"] * Decimal("0.88")
+    assert priced("c7a.large").usd_per_hour == before["c7a.large"] * Decimal("0.95")
+
+
+def test_nothing_is_taken_off_own_prices(folder: Path, book: PriceBook) -> None:
+    rows = write(
+        folder, "ours.csv", HEADER,
+        "aws,us-east-1,c7i.large,2,4,0.0714,contract,2026-03-01",
+        "acme,basement,box.1,16,64,0.2,invoice 17,2026-01-31",
+    )  # fmt: skip
+    add_file(rows, folder, book, TODAY)
+    add_file(write(folder, "deal.csv", "aws,-5%"), folder, load_book(), TODAY)
+    assert (priced("c7i.large").usd_per_hour, priced("c7i.large").source) == (Decimal("0.0714"), "contract")
+    assert priced("c7a.large").source.endswith("; less 5 % (deal.csv)")
+    with pytest.raises(PriceError, match="line 2: acme has prices of your own only, and nothing is taken off those"):
+        add_file(write(folder, "more.csv", "aws-c7a,-1%", "acme,-2%"), folder, load_book(), TODAY)
+
+
+def test_names_are_kept_as_the_book_spells_them(folder: Path, book: PriceBook) -> None:
+    path = write(
+        folder, "ours.csv", HEADER,
+        "AWS,US-East-1,C7I.LARGE,2,4,0.05,contract,2026-03-01",
+        "Azure,EastUS,standard_f4s_v2,4,8,0.1,contract,2026-03-01",
+        "Acme,Basement,Box.1,16,64,0.2,invoice 17,2026-01-31",
+    )  # fmt: skip
+    add_file(path, folder, book, TODAY)
+    ours = priced("c7i.large")
+    assert (ours.identity, ours.usd_per_hour) == (("aws", "us-east-1", "c7i.large", "on-demand"), Decimal("0.05"))
+    assert len(load_book().offers) == len(book.offers) + 1
+    fsv2 = priced("standard_f4s_v2")
+    assert (fsv2.instance_type, fsv2.family, fsv2.usd_per_hour) == ("Standard_F4s_v2", "azure-fsv2", Decimal("0.1"))
+    # Of a cloud that the book does not know, a name is as it is told.
+    assert (priced("acme").region, priced("acme").instance_type) == ("Basement", "Box.1")
+
+
+def test_rows_that_cannot_be_are_refused(folder: Path, book: PriceBook) -> None:
+    path = write(
+        folder, "ours.csv", HEADER + ",purchase_option,term_upfront_usd",
+        "aws,us-east-1,c7i.large,2,4,0.05,contract,2026-04-02,,",
+        "aws,us-east-1,c7i.xlarge,2,4,0.05,contract,2026-04-01,,100",
+        "aws,us-east-1,c7i.2xlarge,2,4,1e-30,contract,2026-04-01,reserved-1y,100",
+        "aws,us-east-1,c7i.4xlarge,2,4,10001,contract,2026-04-01,,0",
+        "gcp,us-east-4,n1-standard-1,2,4,0.05,contract,2026-04-01,,",
+        "azure,eastus,Standard_F4sv2,2,4,0.05,contract,2026-04-01,,",
+    )  # fmt: skip
+    with pytest.raises(PriceError) as caught:
+        add_file(path, folder, book, TODAY)
+    for expected in (
+        "line 2: as_of 2026-04-02 is in the future; line 3",
+        "line 3: term_upfront_usd 100 is paid for no term: the row is on-demand; line 4",
+        "line 4: usd_per_hour 1E-30 is not between 0.0001 and 10,000; line 5",
+        "line 5: usd_per_hour 10001 is not between",
+        "line 6: region 'us-east-4' is unknown (did you mean 'us-east4'?); line 7",
+        "line 7: instance_type 'Standard_F4sv2' is unknown (did you mean 'Standard_F4s_v2'?)",
+    ):
+        assert expected in str(caught.value)
+
+
+def test_a_first_line_without_its_minus_is_a_mistaken_discount(folder: Path, book: PriceBook) -> None:
+    with pytest.raises(PriceError, match="line 1: discount '5%' is not a share off the price such as -12%"):
+        add_file(write(folder, "deal.csv", "gcp,5%", "aws,-5%"), folder, book, TODAY)
 
 
 def test_mistakes_of_discounts_at_once(folder: Path, book: PriceBook) -> None:
@@ -158,7 +226,7 @@ def test_mistakes_of_discounts_at_once(folder: Path, book: PriceBook) -> None:
         "aws-m5,-2%,",
     )  # fmt: skip
     with pytest.raises(PriceError) as caught:
-        add_file(path, folder, book)
+        add_file(path, folder, book, TODAY)
     for expected in (
         "line 2: unknown machines 'aws-c7j' (did you mean 'aws-c7i'",
         "line 3: discount '12%' is not a share off the price such as -12%",
@@ -174,6 +242,6 @@ def test_mistakes_of_discounts_at_once(folder: Path, book: PriceBook) -> None:
 def test_only_what_was_added_can_be_removed(folder: Path, book: PriceBook) -> None:
     with pytest.raises(PriceError, match="no price file 'deal' was added; added: none"):
         remove_file("deal", folder)
-    add_file(write(folder, "deal.csv", "aws,-5%"), folder, book)
+    add_file(write(folder, "deal.csv", "aws,-5%"), folder, book, TODAY)
     with pytest.raises(PriceError, match=r"no price file 'dael' was added \(did you mean 'deal'\?\); added: deal"):
         remove_file("dael", folder)

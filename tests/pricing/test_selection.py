@@ -39,6 +39,17 @@ def test_the_usual_region_unless_told(book: PriceBook) -> None:
     assert {offer.region for offer in select(book, "aws", region="eu-west-1")} == {"eu-west-1"}
 
 
+def test_all_regions(book: PriceBook) -> None:
+    regions = {offer.region for offer in book.offers if (offer.cloud, offer.purchase_option) == ("aws", "on-demand")}
+    one_by_one = {offer.key for region in regions for offer in select(book, "aws", region)}
+    everywhere = select(book, "aws", region="all")
+    assert len(regions) > 1
+    assert {offer.key for offer in everywhere} == one_by_one
+    assert [offer.effective_usd_per_hour for offer in everywhere] == sorted(
+        offer.effective_usd_per_hour for offer in everywhere
+    )
+
+
 def test_all_is_every_cloud(book: PriceBook) -> None:
     clouds = {offer.cloud for offer in select(book, "all")}
     assert clouds == {"aws", "gcp", "azure", "lambda", "runpod", "vast"}

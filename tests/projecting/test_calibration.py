@@ -24,7 +24,6 @@ from deploycost.projecting.projection import Projector
 from deploycost.projecting.reference import write_reference
 from deploycost.projecting.shapes import Shape
 from deploycost.records import Variant, write_record
-from deploycost.verdicts import Carried
 from pricing.book import Offer
 from serving.engines import OnnxRuntimeEngine
 
@@ -133,8 +132,8 @@ def test_references_are_the_same_each_time(tmp_path: Path) -> None:
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine that was calibrated, as far as requests are projected."""
     kept = (
-        request_times.known_device, request_times.times_on, request_times._projector, request_times._everywhere,
-        request_times._estimates,
+        request_times.known_device, request_times.times_by_chip, request_times._projector, request_times._everywhere,
+        request_times._unmeasured,
     )  # fmt: skip
     monkeypatch.setattr(request_times, "_calibration", made)
     for each in kept:
@@ -155,4 +154,4 @@ def test_a_variant_is_projected_to_the_calibrated_machine(
     # Its int8 reference took 8 ms with 64 tokens, so 50 of them take 6.25 ms: 160/s if it were never idle.
     assert capacity.capacity_rps.value is not None
     assert 0.7 * 160 < capacity.capacity_rps.value < 160
-    assert carried_on([variant], [offer]) == [[Carried.of(capacity)]]
+    assert carried_on([variant], [offer]).rps.tolist() == [[capacity.capacity_rps.value]]

@@ -187,3 +187,38 @@ def test_more_vcpus_never_carry_less_than_the_interval_says(
     assert small.high is not None
     assert large.high is not None
     assert small.high <= large.high * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(("vcpu_is", "times"), [("core", 4 * 0.9), ("thread", 4 * 0.9 * 0.6)])
+def test_a_machine_on_a_part_of_which_a_server_was_measured_is_filled(
+    make_variant: Callable[..., Variant],
+    make_load: Callable[..., LoadRecord],
+    make_offer: Make,
+    vcpu_is: str,
+    times: float,
+) -> None:
+    measured = on_instance(make_load(100.0, 90.0, 110.0), "c9.xlarge")
+    offer = make_offer(instance_type="c9.xlarge", vcpus=Decimal(4), vcpu_is=vcpu_is)
+    filled = capacity_on(make_variant(elsewhere=(measured,)), offer)
+    assert filled.capacity_rps.basis == "projected"
+    assert filled.capacity_rps.value == pytest.approx(100.0 * times)
+    assert (filled.capacity_rps.low or 0) >= 90.0
+    assert filled.capacity_rps.high == pytest.approx(4 * 110.0)
+    assert filled.server_copies == 4
+    assert "measured on 1 of the 4 vCPUs of c9.xlarge" in filled.reason
+    whole = measured.model_copy(update={"server_cores": 3})
+    assert capacity_on(make_variant(elsewhere=(whole,)), offer).capacity_rps == measured.capacity_rps
+
+
+def test_a_slower_machine_is_later_too(
+    make_variant: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Make
+) -> None:
+    load = make_load()
+    capacity = capacity_on(make_variant(load=load), make_offer(vcpu_is="thread"))
+    measured_ms = load.p95_at(load.capacity_rps.value or 0)
+    assert capacity.p95_ms is not None
+    assert capacity.p95_ms.basis == "assumed"
+    assert measured_ms is not None
+    # A thread counts 0.6 of a core, and two servers keep 0.9.
+    assert capacity.p95_ms.value == pytest.approx(measured_ms / 0.6 / 0.9)
+    assert (capacity.p95_ms.low or 0) < measured_ms < (capacity.p95_ms.high or 0)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from deploycost.projecting.cores import capacity_on, carried_on
 from deploycost.projecting.machines import Planned
-from deploycost.projecting.request_times import NOTHING_SEEN, Times, corrected, known_device, seen_in, times_on
+from deploycost.projecting.request_times import NOTHING_SEEN, Times, correction, known_device, rising, seen_in, times_on
 from deploycost.projecting.variant_work import request_of
 from deploycost.records import Figure, LoadRecord, Slo, Variant
+from deploycost.stats import isotonic
 from pricing.book import Offer
 
 MakeOffer = Callable[..., Offer]
@@ -152,8 +153,8 @@ def test_cards_and_what_was_never_tested_keep_to_the_objective_that_is_asked(
         assert known(soon.capacity_rps)[1] < known(late.capacity_rps)[1]
         assert soon.p95_ms is not None
         assert known(soon.p95_ms)[1] <= tight_ms
-        [[ranked]] = carried_on([variant], [offer], Planned(slo_ms=tight_ms))
-        assert ranked.rps == pytest.approx(soon.capacity_rps.value)
+        [[ranked_rps]] = carried_on([variant], [offer], Planned(slo_ms=tight_ms)).rps
+        assert ranked_rps == pytest.approx(soon.capacity_rps.value)
     # A CPU's capacity is that of its load test, whose objective the quote names beside the one asked.
     soon, late = (capacity_on(tested, cpu, Planned(slo_ms=ms)).capacity_rps for ms in (20, 500))
     assert soon == late
@@ -172,14 +173,23 @@ def test_the_interval_of_a_latency_holds_it(
         assert low <= value <= high
 
 
-def test_a_cpu_has_the_latency_of_its_load_test_or_of_the_queue_where_there_is_none(
+def test_the_latency_of_a_cpu_follows_its_speed_and_what_the_load_test_measured(
     make_variant: MakeVariant, make_load: Callable[..., LoadRecord], make_offer: MakeOffer
 ) -> None:
-    offer = make_offer(cpu_model="EPYC Turin", vcpu_is="core", vcpus=Decimal(1))
-    assert capacity_on(make_variant(load=measured_on(make_load(), "EPYC Turin")), offer, Planned(0.7)).p95_ms is None
-    untested = capacity_on(make_variant(load=None), offer, Planned(0.7))
-    assert untested.p95_ms is not None
-    assert known(untested.p95_ms)[2] <= 100
+    def p95_ms(cpu_model: str, load: LoadRecord | None) -> float:
+        offer = make_offer(cpu_model=cpu_model, vcpu_is="core", vcpus=Decimal(1))
+        told = capacity_on(make_variant(load=load), offer, Planned(0.7)).p95_ms
+        assert told is not None
+        low, value, high = known(told)
+        assert low <= value <= high <= 100
+        assert told.basis == "projected"
+        return value
+
+    load = measured_on(make_load(), "EPYC Turin")
+    assert p95_ms("EPYC Turin", None) < 100
+    # On the same chip, one core for one core, as it was measured there.
+    assert p95_ms("EPYC Turin", load) == pytest.approx(load.p95_at(0.7 * 100.0), rel=0.1)
+    assert p95_ms("EPYC Milan 7R13", load) > 1.2 * p95_ms("EPYC Turin", load)
 
 
 def slow_on(load: LoadRecord, cpu_model: str, slower: float, **changes: Any) -> LoadRecord:
@@ -234,14 +244,17 @@ def test_what_a_chip_in_no_table_may_be_is_told(
 def test_a_measurement_at_one_of_two_places_by_hand() -> None:
     # Expected are 1 and 3, each with a variance of 0.5 of its own. What either may be is expected to be 2; it varies by
     # 0.5, and by 1 because the two differ. With each of them it shares half of its 0.5.
-    means, variances = corrected(np.array([1.0, 3.0]), np.diag([0.5, 0.5]), [0, 1], 5.0)
+    variances = np.array([0.5, 0.5])
+    found = correction(variances, np.diag(variances), np.array([1.0, 3.0]), variances)
     share = 0.25 / 1.5
-    assert means.tolist() == pytest.approx([1 + share * 3, 3 + share * 3])
-    assert variances.tolist() == pytest.approx([0.5 - share * 0.25] * 2)
+    assert found.expected == 2
+    assert found.share.tolist() == pytest.approx([share, share])
+    assert found.variances.tolist() == pytest.approx([0.5 - share * 0.25] * 2)
     # Where it is known which, there it is as measured.
-    means, variances = corrected(np.array([1.0, 3.0]), np.diag([0.5, 0.5]), [1], 5.0)
-    assert means.tolist() == pytest.approx([1.0, 5.0])
-    assert variances.tolist() == pytest.approx([0.5, 0.0])
+    found = correction(variances, np.array([[0.0], [0.5]]), np.array([3.0]), np.array([0.5]))
+    assert found.expected == 3
+    assert found.share.tolist() == pytest.approx([0.0, 1.0])
+    assert found.variances.tolist() == pytest.approx([0.5, 0.0])
 
 
 def test_what_is_not_known_is_scaled_or_unknown_as_before(make_variant: MakeVariant, make_offer: MakeOffer) -> None:
@@ -279,6 +292,12 @@ def test_more_texts_never_take_less_time(make_variant: MakeVariant, device: str,
     assert times is not None
     seconds = [times.seconds[batch] for batch in sorted(times.seconds)]
     assert seconds == sorted(seconds)
+
+
+@given(st.lists(st.floats(-20, 5), min_size=4, max_size=4))
+def test_rising_rows_are_the_isotonic_fit(row: list[float]) -> None:
+    pooled = [value for _, value in isotonic([(place, value, 1.0) for place, value in enumerate(row)])]
+    assert rising(np.array([row, sorted(row)])).tolist() == [pytest.approx(pooled), pytest.approx(sorted(row))]
 
 
 def test_what_a_load_test_says(make_load: Callable[..., LoadRecord]) -> None:

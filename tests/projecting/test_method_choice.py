@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploycost.encoder_shape import EncoderShape
@@ -242,6 +242,7 @@ def test_serving_work_by_hand() -> None:
     assert serving_work_ratio(shape, extra, 10) == pytest.approx(800 / 720)
 
 
+@settings(deadline=None)
 @given(st.integers(50 * MIB, 2 * GIB), st.integers(0, GIB))
 def test_a_larger_budget_never_makes_a_method_unfit(budget: int, more: int) -> None:
     smaller, larger = (advise(ask(size), []).outlooks for size in (budget, budget + more))

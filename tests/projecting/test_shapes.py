@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from deploycost.errors import UserError
-from deploycost.projecting.shapes import find_shape
+from deploycost.projecting.shapes import find_shape, named_shape
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,17 @@ from deploycost.projecting.shapes import find_shape
 def test_names_and_sizes(name: str, layers: int, hidden: int, ffn_width: int) -> None:
     shape = find_shape(name)
     assert (shape.layers, shape.hidden, shape.ffn_width) == (layers, hidden, ffn_width)
+
+
+def test_a_name_means_a_folder_only_where_folders_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shape = named_shape("bert-base")
+    (tmp_path / "bert-base").mkdir()
+    assert named_shape("bert-base") == shape
+    with pytest.raises(UserError, match=r"config\.json"):
+        find_shape("bert-base")
 
 
 def test_an_unknown_model_is_told_with_its_nearest() -> None:

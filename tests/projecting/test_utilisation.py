@@ -10,6 +10,7 @@ from deploycost.projecting.utilisation import (
     COMPONENTS,
     LAYER_COSTS,
     LENGTHS,
+    LowerTriangle,
     Parameters,
     Utilisation,
     ideal_seconds,
@@ -54,6 +55,16 @@ def test_the_mean_of_a_cpu_by_hand() -> None:
     # Streams lose nothing.
     streams = read_setting(ROW | cpu | {"threads": "4", "runtime": "OpenVINO throughput"})
     assert mean_s(streams) == pytest.approx(work_s / 4 + 12 * 1e-5, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 64, 65, 300])
+def test_triangular_systems_are_solved(size: int) -> None:
+    draw = np.random.default_rng(size)
+    lower = np.tril(draw.normal(size=(size, size))) / size + np.eye(size)
+    right = draw.normal(size=(size, 3))
+    triangle = LowerTriangle(lower)
+    assert lower @ triangle.solved(right) == pytest.approx(right)
+    assert lower @ triangle.solved(right[:, 0]) == pytest.approx(right[:, 0])
 
 
 def test_left_out_is_what_a_fit_without_the_group_predicts() -> None:

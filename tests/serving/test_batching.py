@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serving.batching import Batcher
+from serving.batching import Batcher, _Waiter
 from serving.bundle import Bundle
 from serving.classifier import Classifier
 from serving.errors import EngineError, Overloaded
@@ -242,5 +242,47 @@ def test_the_event_loop_is_free_while_the_engine_works(braked: Any) -> None:
             assert not task.done()
             engine.released.set()
             await task
+
+    asyncio.run(scenario())
+
+
+def test_a_large_request_without_a_deadline_takes_as_long_as_it_takes(braked: Any) -> None:
+    classifier, engine = braked
+
+    async def scenario() -> None:
+        async with batching(classifier, max_batch=2) as batcher:
+            engine.released.clear()
+            asker = _Waiter()
+            job = batcher.enqueue(["red", "blue", "green", "red"], asker, left_s=None, patience_s=0.1)
+            await entered(engine)
+            await asyncio.sleep(0.2)  # longer than it may wait for its turn
+            engine.released.set()
+            outcomes = await asker.answer
+            assert labels([outcome.prediction for outcome in outcomes]) == ["red", "blue", "green", "red"]
+            batcher.abandon(job)
+
+    asyncio.run(scenario())
+
+
+def test_what_a_library_throws_that_is_no_exception_ends_the_one_request(
+    braked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Panic(BaseException):
+        """As tokenizers' own is."""
+
+    def encode(text: str) -> Any:
+        if text == "panic":
+            raise Panic
+        return classifier_encode(text)
+
+    classifier, _ = braked
+    classifier_encode = classifier.encode
+    monkeypatch.setattr(classifier, "encode", encode)
+
+    async def scenario() -> None:
+        async with batching(classifier) as batcher:
+            with pytest.raises(EngineError, match="Panic"):
+                await batcher.submit(["panic"])
+            assert labels(await batcher.submit(["red"])) == ["red"]
 
     asyncio.run(scenario())

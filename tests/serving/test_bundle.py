@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from serving.bundle import Bundle, EngineName, Manifest, open_bundle, seal_bundle
+from serving.bundle import Bundle, EngineName, Manifest, bundle_digest, open_bundle, seal_bundle
 from serving.classifier import Classifier
 from serving.engines import ENGINES
 from serving.errors import BundleError
@@ -30,6 +30,7 @@ def test_what_was_sealed_is_what_is_opened(bundle: Bundle) -> None:
     assert bundle.model_path == bundle.folder / "model.onnx"
     assert bundle.tokenizer_path == bundle.folder / "tokenizer.json"
     assert bundle.digest == hashlib.sha256((bundle.folder / "bundle.json").read_bytes()).hexdigest()
+    assert bundle.digest == bundle_digest(bundle.folder)
     assert bundle.manifest.provenance == {"method": "by hand"}
     assert set(bundle.manifest.files) == {"model.onnx", "tokenizer.json"}
     sizes = [(bundle.folder / name).stat().st_size for name in bundle.manifest.files]
@@ -99,6 +100,14 @@ def test_no_folder(tmp_path: Path) -> None:
 def test_a_file_instead_of_a_folder(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="expected a folder"):
         open_bundle(bundle.model_path)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "loop"])
+def test_a_name_that_cannot_be_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for read in (open_bundle, bundle_digest):
+        with pytest.raises(BundleError, match=r"cannot be read: (File name too long|Too many levels)"):
+            read(tmp_path / name)
 
 
 def test_half_written(bundle: Bundle) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from serving.bundle import Bundle, seal_bundle
 from serving.classifier import MAX_PADDING_RATIO, Classifier, length_groups
+from serving.engines import ENGINES
 from serving.errors import BundleError, EngineError
 from serving.predictions import softmax
 
@@ -100,6 +101,46 @@ def test_labels_that_do_not_match_the_width(make_bundle: Callable[..., Bundle], 
     bundle = make_bundle(tmp_path / "b", labels=("red", "green"))
     with pytest.raises(BundleError, match=r"expected logits of shape \(2, 2\) for 2 texts and 2 labels, got \(2, 3\)"):
         Classifier(bundle)
+
+
+def test_a_model_with_fewer_positions_than_max_tokens(bundle: Bundle, manifest: Any) -> None:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(bundle.model_path)
+    nodes = list(model.graph.node)
+    nodes[3].input[1] = "placed"  # embedded x mask3, of which positions now have a say
+    nodes[3:3] = [
+        helper.make_node("CumSum", ["attention_mask", "tokens_axis"], ["places"]),
+        helper.make_node("Gather", ["positions", "places"], ["ones"]),
+        helper.make_node("Mul", ["mask3", "ones"], ["placed"]),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((7, 1), dtype=np.float32), "positions"))  # 0 to 6
+    onnx.save(model, bundle.model_path)
+    assert Classifier(seal_bundle(bundle.folder, manifest(max_tokens=6))).predict(["red " * 9])[0].label == "red"
+    with pytest.raises(BundleError, match=r"fails on a text of 8 tokens: .*; build it with a smaller --max-tokens"):
+        Classifier(seal_bundle(bundle.folder, manifest(max_tokens=8)))
+
+
+def test_every_bucket_is_tried(
+    make_bundle: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+
+    class Watched:
+        def logits(self, input_ids: Any, attention_mask: Any) -> Any:
+            assert input_ids.min() >= 1  # real ones
+            shapes.append((*input_ids.shape, int(attention_mask[-1].sum())))
+            return np.zeros((len(input_ids), 3), dtype=np.float32)
+
+    monkeypatch.setitem(ENGINES, "onnxruntime", lambda *_: Watched())  # pyright: ignore[reportArgumentType]
+    Classifier(make_bundle(tmp_path / "bundle", token_buckets=(4, 6, 8), pad_token_id=1))
+    assert shapes == [(2, 4, 4), (1, 4, 4), (1, 6, 6), (1, 8, 8)]
+    shapes.clear()
+    Classifier(make_bundle(tmp_path / "long", max_tokens=10**12, pad_token_id=1))
+    assert shapes == [(2, 4, 4), (1, 1025, 1025)]  # attention over more would take more memory than it is worth
 
 
 @pytest.mark.parametrize("sizes", [(1, "tokens"), ("batch", 8)])

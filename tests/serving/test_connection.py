@@ -1,5 +1,6 @@
 """Clients that dawdle, break off, flood or speak badly, on a socket of this process."""
 
+import re
 import socket
 import threading
 import time
@@ -105,9 +106,34 @@ def test_many_requests_in_one_piece_are_answered_in_order(wire: socket.socket) -
     assert b"connection: close" in answers[-1]
 
 
-def test_a_bad_request_behind_good_ones_ends_the_connection(wire: socket.socket) -> None:
-    wire.sendall(WHOLE + b"\x00\x01 nonsense\r\n\r\n")
-    assert until_closed(wire).count(b"HTTP/1.1 200") <= 1
+@pytest.mark.parametrize(
+    "bad", [b"\x00\x01 nonsense\r\n\r\n", b"POST /predict HTTP/1.1\r\nContent-Length: 1001\r\n\r\n"]
+)
+def test_good_requests_are_answered_before_a_bad_one_ends_the_connection(wire: socket.socket, bad: bytes) -> None:
+    wire.sendall(WHOLE * 3 + bad + WHOLE)
+    *good, last = re.findall(rb"HTTP/1.1 (\d+) ", until_closed(wire))
+    assert good == [b"200"] * 3
+    assert last in (b"400", b"413")
+
+
+def test_many_small_requests_are_no_long_head(wire: socket.socket) -> None:
+    ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    wire.sendall(ask * 200 + ask[:20])  # more than a head may have, and its end is within one
+    wire.sendall(ask[20:-2] + b"Connection: close\r\n\r\n")
+    assert until_closed(wire).count(b"HTTP/1.1 200") == 201
+
+
+def test_offers_without_end(wire: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
+    offer = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    wire.sendall(offer * 3000 + b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert until_closed(wire).count(b"HTTP/1.1 200") == 3001
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("part", [b"1\r\n{\r\n0\r\nX: ", b"1;"])
+def test_a_trailer_and_a_chunk_s_head_have_an_end(wire: socket.socket, part: bytes) -> None:
+    wire.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + part + b"a" * 5000)
+    assert wire.recv(65536).startswith(b"HTTP/1.1 413")
 
 
 @pytest.mark.parametrize(
@@ -183,6 +209,23 @@ def ask_on(wire: socket.socket, requests: bytes, until_s: float) -> None:
             wire.sendall(requests)
         except TimeoutError:
             time.sleep(0.2)
+
+
+def test_who_reads_no_answers_gets_no_more_of_them(classifier: Classifier, served_aside: Any) -> None:
+    with served_aside(Endpoint(classifier, Limits(max_head_bytes=1 << 20))) as client:
+        answer = client.get("/openapi.json")
+        ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        with socket.create_connection((client.base_url.host, client.base_url.port), timeout=0.5) as wire:
+            with pytest.raises(TimeoutError):
+                wire.sendall(ask * 1_000_000)
+            wire.settimeout(10)
+            told = client.get("/metrics").text
+            asked = float(told.partition('code="200",route="/openapi.json"} ')[2].partition("\n")[0])
+            # What the systems of both sides hold, and no more of them.
+            assert asked < 32 * 2**20 / len(answer.content)
+            read = 0
+            while read < 64 * 2**20:  # it goes on when they are read
+                read += len(wire.recv(1 << 20))
 
 
 def test_connections_are_counted(classifier: Classifier, served_aside: Any) -> None:

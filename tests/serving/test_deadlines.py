@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.deadlines import CHARS_PER_TOKEN, PROMISE_FACTOR, TEXT_WORK, Forecast, work_of
+from serving.deadlines import CHARS_BEYOND, CHARS_PER_TOKEN, PROMISE_FACTOR, TEXT_WORK, Forecast, work_of
 from serving.errors import Overloaded
 from serving.http import Endpoint
 from serving.limits import Limits
@@ -17,7 +17,10 @@ from serving.metrics import Metrics
 
 def test_work_by_hand() -> None:
     assert work_of(["abcd"], max_tokens=8) == 4 + TEXT_WORK
-    assert work_of(["a" * 1_000_000, ""], max_tokens=8) == CHARS_PER_TOKEN * 8 + 2 * TEXT_WORK
+    most = CHARS_PER_TOKEN * 8
+    assert work_of(["a" * most, ""], max_tokens=8) == most + 2 * TEXT_WORK
+    # What is cut off is tokenised all the same.
+    assert work_of(["a" * (most + 10 * CHARS_BEYOND), ""], max_tokens=8) == most + 10 + 2 * TEXT_WORK
 
 
 def test_a_forecast_learns_by_a_fifth() -> None:
@@ -56,6 +59,7 @@ def test_a_deadline_out_of_reach_is_refused_at_once_and_a_free_engine_refuses_no
             hasty = {"x-deadline-ms": "100"}
             first = await client.post("/predict", json={"text": "red"}, headers=hasty)
             assert first.status_code == 200  # nothing was queued: only by computing is the belief corrected
+            await until(lambda: endpoint._batcher._forecast.seconds_per_unit < 1)  # which may be after the answer
             learnt(endpoint, 1.0)
             engine.released.clear()
             running = asyncio.create_task(client.post("/predict", json={"text": "red"}))

@@ -1,16 +1,20 @@
 """The real process: how it starts, answers over a socket, refuses and stops."""
 
 import json
+import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 import serving
@@ -161,6 +165,71 @@ def test_an_address_that_is_not_here(shared_bundle: Bundle) -> None:
     assert line.startswith("error: cannot listen on 192.0.2.1 port 8000: ")
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_a_host_that_is_no_name(shared_bundle: Bundle, host: str) -> None:
+    line = one_line(python("-m", "serving", "--bundle", str(shared_bundle.folder), "--host", host))
+    assert line == f"error: --host '{host}' is no name of a host; expected an address of this machine"
+
+
+@pytest.mark.parametrize("place", ["nowhere", "a" * 300, ""])
+def test_a_folder_for_counts_that_is_none(shared_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", place)
+    line = one_line(python("-m", "serving", "--bundle", str(shared_bundle.folder), "--port", "0"))
+    assert line.startswith(f"error: PROMETHEUS_MULTIPROC_DIR is {place!r}, which is no folder that can be written to")
+
+
+def test_threads_far_beyond_the_cores_are_refused(shared_bundle: Bundle) -> None:
+    for more in (("--threads", "5000"), ("--threads", "2500", "--workers", "2")):
+        line = one_line(python("-m", "serving", "--bundle", str(shared_bundle.folder), *more))
+        assert re.fullmatch(
+            r"error: --workers . --threads .*: expected at most \d+ threads together on \d+ cores", line
+        )
+
+
+def test_more_threads_than_cores_are_told(start_server: Any, shared_bundle: Bundle) -> None:
+    cores = len(psutil.Process().cpu_affinity() or ())
+    with start_server(shared_bundle.folder, "--threads", str(cores + 1)) as running:
+        running.process.terminate()
+        _, errors = running.process.communicate(timeout=30)
+    threads = f"--threads {cores + 1}: {cores + 1} threads"
+    assert errors == f"warning: --workers 1 {threads} share {cores} cores; they slow each other\n"
+
+
+def test_the_limit_of_open_files_is_raised_for_the_connections(start_server: Any, shared_bundle: Bundle) -> None:
+    """Beyond the connections that are taken there is an answer, and not the end of a stream."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, most))
+    try:
+        with start_server(shared_bundle.folder, "--max-connections", "100") as running:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+            address = running.announced["host"], running.announced["port"]
+            with ExitStack() as opened:
+                crowd = [opened.enter_context(socket.create_connection(address, timeout=30)) for _ in range(150)]
+                for connection in crowd:
+                    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                told = [connection.recv(1000).split(b" ", 2)[1] for connection in crowd]
+            assert told == [b"200"] * 100 + [b"503"] * 50
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+
+
+def test_fewer_connections_are_taken_where_the_limit_stays() -> None:
+    program = (
+        "import resource; from serving.process import allow_connections;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 264));"
+        "print(allow_connections(10), resource.getrlimit(resource.RLIMIT_NOFILE));"
+        "print(allow_connections(100), resource.getrlimit(resource.RLIMIT_NOFILE));"
+        "print(allow_connections(1024), resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    assert python("-c", program).stdout.splitlines() == ["10 (100, 264)", "100 (264, 264)", "100 (264, 264)"]
+    told = python(
+        "-c",
+        "import resource, serving.__main__; resource.setrlimit(resource.RLIMIT_NOFILE, (264, 264));"
+        "serving.__main__.main(['--bundle', 'nowhere', '--port', '0'])",
+    ).stderr.splitlines()
+    assert told[0] == "warning: the limit of open files is too low for 1024 connections; 100 at a time are taken"
+
+
 def change_a_byte(bundle: Bundle) -> None:
     content = bytearray(bundle.model_path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -184,6 +253,7 @@ def edit_manifest(bundle: Bundle, **changes: object) -> None:
         (lambda bundle: edit_manifest(bundle, model_file="../model.onnx"), "../model.onnx is named but not sealed"),
         (lambda bundle: edit_manifest(bundle, files={"../x": {"sha256": "0" * 64, "size_bytes": 1}}), "'../x' escapes"),
         (lambda bundle: edit_manifest(bundle, engine="abacus"), "Invalid enum value 'abacus'"),
+        (lambda bundle: (bundle.folder / "bundle.json").write_text("[" * 200_000), "is not a valid manifest"),
     ],
 )
 def test_a_damaged_bundle_is_refused_at_start(bundle: Bundle, damage: Any, sentence: str) -> None:
@@ -288,8 +358,6 @@ def test_no_text_of_a_user_is_logged(start_server: Any, shared_bundle: Bundle) -
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_many_requests(start_server: Any, shared_bundle: Bundle) -> None:
-    import psutil
-
     requests = [{"text": "red " * (number % 40 + 1)} for number in range(200)]
     with start_server(shared_bundle.folder) as running:
         process = psutil.Process(running.process.pid)

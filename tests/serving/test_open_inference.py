@@ -67,6 +67,13 @@ def test_all_outputs_and_the_id_come_back(client: httpx.Client) -> None:
     assert "id" not in infer(client, text_input("red")).json()
 
 
+def test_null_is_as_good_as_nothing(client: httpx.Client) -> None:
+    plain = infer(client, text_input("red")).json()
+    assert infer(client, text_input("red"), id=None, parameters=None, outputs=None).json() == plain
+    asked = infer(client, text_input("red", parameters=None), outputs=[{"name": "labels", "parameters": None}])
+    assert list(outputs(asked)) == ["labels"]
+
+
 def test_only_what_was_asked_for(client: httpx.Client) -> None:
     assert list(outputs(infer(client, text_input("red"), outputs=[{"name": "labels"}]))) == ["labels"]
 
@@ -94,6 +101,7 @@ def test_a_column_or_nested_lists_will_do(client: httpx.Client, shape: Any, data
         ([text_input("red", parameters={"shared_memory_region": "x"})], {}, "shared memory"),
         ([text_input("red", parameters={"binary_data_size": 3})], {}, "binary_data_size must be the 0 bytes"),
         ([text_input("red")], {"outputs": [{"name": "colour"}]}, "unexpected inference output 'colour'"),
+        ([text_input("red")], {"outputs": [{"name": "logits"}] * 2}, "an output is asked for twice"),
         ([text_input("red")], {"outputs": [{"name": "scores", "parameters": {"classification": 2}}]}, "classification"),
         ([text_input("red")], {"parameters": {"timeout": -1}}, "timeout is not a number of microseconds"),
     ],

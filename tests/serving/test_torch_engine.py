@@ -118,7 +118,7 @@ def test_weights_that_are_missing_or_no_safetensors_are_told(
         Classifier(seal_bundle(folder, manifest(**changed)))
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"format_version":1}', b"\xff"])
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"format_version":1}', b"\xff", b"[" * 200_000])
 def test_a_graph_that_is_none_is_told(
     make_torch: Callable[..., Bundle], manifest: Callable[..., Any], tmp_path: Path, content: bytes
 ) -> None:

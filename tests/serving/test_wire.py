@@ -33,6 +33,15 @@ async def asked(braked: Any, served: Any, requests: bytes) -> AsyncIterator[tupl
             yield wire, client
 
 
+async def counted(client: httpx.AsyncClient, line: str) -> None:
+    """Returns when the metrics have a line: answers are counted after they are sent."""
+    for _ in range(100):
+        if line in (await client.get("/metrics")).text:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(line)
+
+
 def test_a_lone_answer_does_not_wait_for_the_event_loop(braked: Any, served: Any) -> None:
     async def scenario() -> None:
         async with asked(braked, served, ASK) as (wire, client):
@@ -41,8 +50,7 @@ def test_a_lone_answer_does_not_wait_for_the_event_loop(braked: Any, served: Any
             answer = await asyncio.to_thread(wire.recv, 65536)
             assert answer.count(b"HTTP/1.1 200 OK") == 1
             assert b'"label":"red"' in answer
-            told = (await client.get("/metrics")).text
-            assert 'serving_requests_total{code="200",route="/predict"} 2.0' in told
+            await counted(client, 'serving_requests_total{code="200",route="/predict"} 2.0')
 
     asyncio.run(scenario())
 
@@ -52,10 +60,8 @@ def test_who_leaves_with_the_answer_was_answered(braked: Any, served: Any) -> No
         async with asked(braked, served, ASK) as (wire, client):
             assert wire.recv(65536)
             wire.close()
-            await asyncio.sleep(0.1)
-            told = (await client.get("/metrics")).text
-            assert 'serving_requests_total{code="200",route="/predict"} 1.0' in told
-            assert 'code="499"' not in told
+            await counted(client, 'serving_requests_total{code="200",route="/predict"} 1.0')
+            assert 'code="499"' not in (await client.get("/metrics")).text
 
     asyncio.run(scenario())
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from typing import Any
 
@@ -72,6 +73,52 @@ def test_workers_that_die_again_and_again_end_it(start_server: Any, shared_bundl
             time.sleep(0.05)
         assert running.process.returncode == 1
         assert "error: 5 workers died within 60 s; giving up" in running.process.stderr.read().splitlines()
+
+
+def test_a_worker_that_cannot_be_replaced_leaves_the_others_at_work(
+    start_server: Any, make_bundle: Any, tmp_path: Any
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    with start_server(bundle.folder, "--workers", "2") as running:
+        # Another model in its place, as `deploycost build` leaves it.
+        bundle.folder.rename(tmp_path / "before")
+        make_bundle(tmp_path / "bundle", labels=("rot", "gruen", "blau"))
+        victim = min(children(running))
+        os.kill(victim, signal.SIGKILL)
+        lines = iter(running.process.stderr.readline, "")
+        assert next(lines) == f"warning: worker {victim} died (SIGKILL); replacing it\n"
+        assert "was rebuilt since the others began; restart to serve it" in next(lines)
+        assert "did not start (exit code 2); 1 of 2 answer, the next try is in 1 s" in next(lines)
+        assert httpx.post(f"{running.url}/predict", json={"text": "red"}, trust_env=False).json()["label"] == "red"
+        (tmp_path / "bundle").rename(tmp_path / "after")
+        (tmp_path / "before").rename(tmp_path / "bundle")
+        until(lambda: len(pids(running.url)) == 2)
+        running.process.terminate()
+        assert running.process.wait(timeout=30) == 0
+        assert running.process.stdout.read() == ""  # it has been announced
+
+
+def test_a_port_is_given_back_before_the_last_answer(start_server: Any, shared_bundle: Any) -> None:
+    body = b'{"text": "blue"}'
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with start_server(shared_bundle.folder, "--workers", "2") as running:
+        address = running.announced["host"], running.announced["port"]
+        with socket.create_connection(address, timeout=30) as connection:
+            connection.sendall(head)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100")  # the request is in hand
+            running.process.terminate()
+            until(lambda: is_refused(address))
+            connection.sendall(body)
+            assert b'"label":"blue"' in b"".join(iter(lambda: connection.recv(65536), b""))
+        assert running.process.wait(timeout=30) == 0
+
+
+def is_refused(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=30).close()
+    except ConnectionError:
+        return True
+    return False
 
 
 def announced_pids(url: str) -> set[int]:

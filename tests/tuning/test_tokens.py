@@ -43,7 +43,11 @@ def test_texts_are_tokenised_once(
     assert calls == [180]
     assert again == first
     assert max(map(len, first.input_ids)) == 16
-    assert [path.suffix for path in (tmp_path / "tokens").iterdir()] == [".safetensors"]
+    assert again.cut_tokens > 0
+    whole = cache().encode(toy_dataset.train, "train", 64)
+    assert whole.cut_tokens == 0
+    assert again.whole_mean_tokens == pytest.approx(whole.mean_tokens)
+    assert [path.suffix for path in (tmp_path / "tokens").iterdir()] == [".safetensors"] * 2
 
 
 def test_what_decides_the_ids_decides_the_file(

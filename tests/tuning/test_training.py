@@ -205,6 +205,7 @@ def test_texts_are_cut_to_what_positions_are_left_beside_virtual_tokens(
     assert max(lengths) > 30
     record = _tune(tiny_bases["bert"], few, tmp_path, "prompt", epochs=1, max_tokens=128, prompt={"virtual_tokens": 44})
     assert record.mean_tokens == pytest.approx(np.mean([min(length, 20) for length in lengths]))
+    assert record.whole_mean_tokens == pytest.approx(np.mean(lengths))
 
 
 def test_more_virtual_tokens_than_positions_is_one_line(

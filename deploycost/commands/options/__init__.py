@@ -4,12 +4,13 @@ from deploycost.commands.options.building import BringFlags, BuildFlags, ExportF
 from deploycost.commands.options.flag import asked_field, flag_name
 from deploycost.commands.options.load import LoadFlags, SloFlags
 from deploycost.commands.options.place import Place
-from deploycost.commands.options.price import PriceFlags, refuse_two_peaks
+from deploycost.commands.options.price import ChoiceFlags, PriceFlags, refuse_unread
 from deploycost.commands.options.request import asked, require_readers, with_flags
 
 __all__ = [
     "BringFlags",
     "BuildFlags",
+    "ChoiceFlags",
     "ExportFlags",
     "LoadFlags",
     "Place",
@@ -18,7 +19,7 @@ __all__ = [
     "asked",
     "asked_field",
     "flag_name",
-    "refuse_two_peaks",
+    "refuse_unread",
     "require_readers",
     "with_flags",
 ]

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from deploycost.commands.options.flag import flag_for
 from deploycost.errors import UserError
+from deploycost.experiment import QuoteSpec
 
 
 @Parameter(name="*")
@@ -19,8 +20,8 @@ class PriceFlags:
     cloud: Annotated[
         str | None,
         Parameter(
-            help="Cloud (aws), family (aws-g4dn), instance type (aws-g4dn.xlarge), aws-lambda, cloud-run, api:MODEL, "
-            "owned, owned:NAME, owned:FILE.csv, a comma list, or all machines for hire."
+            help="Cloud (aws, lambda), family (aws-g4dn), instance type (aws-g4dn.xlarge), service (aws-lambda, "
+            "cloud-run), api:MODEL, owned, owned:NAME, owned:FILE.csv, a comma list, or all machines for hire."
         ),
     ] = flag_for("quote.clouds")
     region: Annotated[
@@ -90,6 +91,13 @@ class PriceFlags:
     output_tokens: Annotated[int | None, Parameter(help="Tokens that an LLM answers. Default: 5.")] = flag_for(
         "quote.output_tokens"
     )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ChoiceFlags:
+    """What decides which row is chosen, and what the choice is compared with."""
+
     max_accuracy_drop: Annotated[
         float | None, Parameter(help="Accuracy that may be given up for cost, 0..1. Default: 0.01.")
     ] = flag_for("quote.max_accuracy_drop")
@@ -98,11 +106,25 @@ class PriceFlags:
     )
 
 
-def refuse_two_peaks(price: PriceFlags | None) -> None:
-    """Refuses two answers to how high the peak is.
+def refuse_unread(price: PriceFlags | None, question: QuoteSpec) -> None:
+    """Refuses flags that were given and that nothing reads in the question that they are part of.
 
     Raises:
-        UserError: both flags were given.
+        UserError: all of them in one line.
     """
-    if price is not None and price.traffic is not None and price.peak_to_mean is not None:
-        raise UserError("--traffic and --peak-to-mean both say how high the peak is: give one of the two")
+    given = price or PriceFlags()
+    has_spot = bool({"spot", "all"} & (set(question.mix.values()) or {question.purchase_option}))
+    checked = (
+        (given.peak_to_mean, question.traffic is None, "--traffic and --peak-to-mean both say how high the peak is"),
+        (given.purchase_option, not question.mix, "--mix and --purchase-option both say how machines are bought"),
+        (given.scale_step, question.autoscale, "--scale-step is of use with --autoscale only"),
+        (given.cold_start, question.autoscale, "--cold-start is of use with --autoscale only"),
+        (
+            given.spot_interruption,
+            has_spot,
+            "--spot-interruption is of use only where --purchase-option or --mix has spot",
+        ),
+    )
+    unread = [what for flag, is_read, what in checked if flag is not None and not is_read]
+    if unread:
+        raise UserError("; ".join(unread))

@@ -10,7 +10,7 @@ from typing import Any
 from deploycost.commands.options.building import BringFlags, BuildFlags, ExportFlags
 from deploycost.commands.options.flag import asked_field, flag_name
 from deploycost.commands.options.load import LoadFlags, SloFlags
-from deploycost.commands.options.price import PriceFlags
+from deploycost.commands.options.price import ChoiceFlags, PriceFlags
 from deploycost.errors import UserError
 from deploycost.experiment import Experiment, MethodName, make_experiment, read_experiment
 from deploycost.methods import readers_of
@@ -28,7 +28,7 @@ _OF_TEXTS = (
 def asked(
     run: Run,
     file: Path | None,
-    *flags: BuildFlags | ExportFlags | LoadFlags | SloFlags | PriceFlags | None,
+    *flags: BuildFlags | ExportFlags | LoadFlags | SloFlags | PriceFlags | ChoiceFlags | None,
     bring: BringFlags | None = None,
 ) -> Experiment:
     """The experiment that a command asks for: the file's, else the run's, else the default, with the flags over it.
@@ -44,7 +44,7 @@ def asked(
 
 def with_flags(
     base: Experiment,
-    *flags: BuildFlags | ExportFlags | LoadFlags | SloFlags | PriceFlags | None,
+    *flags: BuildFlags | ExportFlags | LoadFlags | SloFlags | PriceFlags | ChoiceFlags | None,
     bring: BringFlags | None = None,
 ) -> Experiment:
     """An experiment with flags over it.
