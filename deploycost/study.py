@@ -30,6 +30,7 @@ from deploycost.study_findings import findings
 from deploycost.study_record import CellPlan, CellResult, StudyRecord, cell_run_folder
 from deploycost.study_scenarios import choices
 from deploycost.units import percent, seconds_text
+from deploycost.user_path import user_path
 from deploycost.workspace import Run, write_text
 from pricing.book import load_book
 from pricing.errors import PriceError
@@ -296,7 +297,7 @@ def _plans(study: StudyFile) -> tuple[CellPlan, ...]:
 
 def _model_name(experiment: Experiment) -> str:
     """The model without the folder that it lies in on this machine."""
-    path = Path(experiment.model).expanduser()
+    path = user_path(experiment.model)
     return path.name if path.is_dir() else experiment.model
 
 

@@ -193,6 +193,8 @@ def _export(run: Run, experiment: Experiment, trained: TrainedModel, name: Artif
     from deploycost.exporting.export import export
 
     folder = run.artifact_folder(trained.tuning.slug, name)
+    # Not the one that this replaces: what they share would soon be nobody else's.
+    others = sorted(set(run.method_folder(trained.tuning.slug).glob("*/bundle")) - {folder / "bundle"})
     with staged_folder(folder / "bundle") as staging:
         record = export(
             trained,
@@ -201,7 +203,7 @@ def _export(run: Run, experiment: Experiment, trained: TrainedModel, name: Artif
             export_fingerprint(trained.tuning, name, experiment),
             experiment.export,
             max_accuracy_drop=experiment.quote.max_accuracy_drop,
-            neighbours=sorted(run.method_folder(trained.tuning.slug).glob("*/bundle")),
+            neighbours=others,
         )
         (folder / "export.json").unlink(missing_ok=True)
     write_text(folder / "export.json", write_record(record))

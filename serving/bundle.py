@@ -127,7 +127,8 @@ def open_bundle(folder: Path) -> Bundle:
     """Read `bundle.json` in `folder` and verify every byte that it vouches for; returns the verified bundle.
 
     Raises `BundleError`, one line with all problems of the files at once: no folder, no manifest (half-written), a
-    manifest that is malformed or of a newer format, a file that is missing, changed or outside the folder.
+    manifest that is malformed or of a newer format, a file that is missing, changed, outside the folder, or beside the
+    sealed ones.
     """
     content = _manifest_bytes(folder)
     manifest = _read_manifest(folder, content)
@@ -231,7 +232,18 @@ def _damages(folder: Path, manifest: Manifest) -> list[str]:
                 problems.append(f"{name} was changed since it was sealed (sha256 differs)")
         except OSError as error:
             problems.append(f"{name} cannot be read ({error.strerror})")
-    return problems
+    return problems + _unsealed(folder, manifest)
+
+
+def _unsealed(folder: Path, manifest: Manifest) -> list[str]:
+    """Every entry that the manifest does not vouch for: engines read weights from whatever file their model names."""
+    try:
+        entries = sorted(path for path in folder.iterdir() if path.name not in (MANIFEST_FILE, *manifest.files))
+    except OSError as error:
+        return [f"what lies in it cannot be listed ({error.strerror})"]
+    # A folder without a file, as a disk of its own may have one at its root, holds nothing that could be read.
+    full = [path for path in entries if path.is_symlink() or not path.is_dir() or any(path.rglob("*"))]
+    return [f"{path.name} lies in it and is not sealed in files" for path in full]
 
 
 def _seal_file(path: Path) -> FileSeal:

@@ -61,6 +61,24 @@ def test_a_graph_its_weights_and_its_tokenizer(tmp_path: Path) -> None:
     assert find(graph, tokenizer=str(elsewhere / "tokenizer.json")).tokenizer_place == elsewhere / "tokenizer.json"
 
 
+@pytest.mark.parametrize("source", ["", "onnx", "onnx/model.onnx", "model.onnx"])
+def test_a_hub_repository_keeps_its_config_above_its_graph(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"problem_type": "multi_label_classification", "id2label": {"0": "rude", "1": "odd"}}
+    folder(tmp_path, config, "tokenizer.json")
+    folder(tmp_path / "onnx", None, "model.onnx")
+    monkeypatch.chdir(tmp_path / "onnx")
+    place = Path(source) if source == "model.onnx" else tmp_path / source
+    found = find(place)
+    assert (found.task, label_names_of(found.config)) == ("multi-label", ("rude", "odd"))
+    assert found.tokenizer_place == tmp_path
+    folder(tmp_path, config | {"problem_type": "regression"})
+    assert find(place).digest != found.digest
+    folder(tmp_path / "onnx", CONFIG)
+    assert label_names_of(find(place).config) == ("no", "yes")
+
+
 def test_an_adapter_and_its_base(tmp_path: Path) -> None:
     base = folder(tmp_path / "base", {"model_type": "bert"}, "model.safetensors", "tokenizer.json")
     adapter = folder(tmp_path / "adapter", None, "adapter_model.safetensors")
@@ -94,6 +112,9 @@ def test_an_adapter_and_its_base(tmp_path: Path) -> None:
         (CONFIG, ("model.safetensors", "tokenizer.json"), {"base": "minilm"}, "--model tells what an adapter sits on"),
         (CONFIG, ("model.safetensors", "tokenizer.json"), {"bits": 4}, "--bits tells what an adapter sits on"),
         (CONFIG, ("model.safetensors",), {"tokenizer": "nowhere"}, "--tokenizer nowhere: expected a tokenizer.json"),
+        (CONFIG, ("model.safetensors",), {"tokenizer": "~nobody.at.all/x"}, "--tokenizer ~nobody.at.all/x: expected"),
+        (CONFIG | {"id2label": {"1": "no", "2": "yes"}}, ("model.safetensors",), {}, "numbers its labels 1, 2 ("),
+        (CONFIG | {"id2label": ["no", "yes"]}, ("model.onnx",), {}, "numbers its labels ['no', 'yes'] (id2label"),
     ],
 )  # fmt: skip
 def test_what_is_no_model(
@@ -109,6 +130,7 @@ def test_pickles_other_files_and_missing_ones(tmp_path: Path, offline: None) -> 
     assert "expected an .onnx file" in refusal(tmp_path / "model.txt")
     assert "did you mean 'model.txt'?" in refusal(tmp_path / "modle.txt")
     assert "HF_HUB_OFFLINE is set" in refusal("nobody/nothing")
+    assert "no such model to bring: ~nobody.at.all/x" in refusal("~nobody.at.all/x")
 
 
 def test_an_index_that_names_weights_elsewhere_is_not_followed(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from deploycost.errors import NoAnswer, UserError
 from deploycost.study import StudyRequest, run_study
 from deploycost.study_file import FULL_SIZE, StudyFile, find_study, merged, nested, shipped_studies
 from deploycost.study_record import StudyRecord
+from deploycost.user_path import user_path
 from deploycost.workspace import DEFAULT_RUNS_DIR
 
 _LIST = "list"
@@ -166,7 +167,7 @@ def repeating_command(name: str, flags: StudyFlags, jobs: int, loadtest: bool) -
         value = getattr(flags, flag.name)
         if value is None or value == flag.default:
             continue
-        local = flag.name in ("model", "dataset") and Path(value).expanduser().exists()
+        local = flag.name in ("model", "dataset") and user_path(value).exists()
         told = f"{Path(value).resolve().stem.upper().replace('-', '_')}_FOLDER" if local else value
         words += [flag_name(flag), str(told)]
     words += ["--jobs", str(jobs)] if jobs > 1 else []

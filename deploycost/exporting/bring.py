@@ -54,11 +54,20 @@ class OpenedModel:
         return self.made_of if isinstance(self.made_of, TunedClassifier) else None
 
     def answers(self, texts: tuple[str, ...]) -> tuple[NDArray[np.float32], EncodedTexts]:
-        """Logits [texts, labels] of the model as it was brought, and the tokens that it was fed."""
+        """Logits [texts, labels] of the model as it was brought, and the tokens that it was fed.
+
+        Raises:
+            UserError: it fails on a text.
+        """
         encoded = encode(self.tokenizer, texts, [0] * len(texts), self.max_tokens)
         if isinstance(self.made_of, GivenGraph):
             return answers_of(self.made_of, encoded), encoded
-        return logits_of(self.made_of, encoded), encoded
+        try:
+            return logits_of(self.made_of, encoded), encoded
+        except Exception as error:  # noqa: BLE001 - networks fail in as many ways as there are architectures
+            told = " ".join(str(error).split())[:200]
+            source = self.brought.spec.source
+            raise UserError(f"{source!r}, a {self.architecture}, does not run on texts: {told}") from None
 
 
 def open_brought(brought: BroughtModel) -> OpenedModel:
@@ -70,12 +79,13 @@ def open_brought(brought: BroughtModel) -> OpenedModel:
     began_ns = perf_counter_ns()
     tokenizer = open_tokenizer(brought)
     if brought.kind == "onnx":
-        graph = open_graph(brought.place)
+        graph = open_graph(brought.place, brought.task)
         producer = f" by {graph.model.producer_name}" if graph.model.producer_name else ""
         architecture = f"ONNX graph of {len(graph.model.graph.node)} nodes{producer}"
         made_of, names, limit, notes = graph, label_names_of(brought.config), config_limit(brought.config), graph.notes
     else:
         loaded = load_network(brought)
+        _refuse_larger_tokenizer(brought, tokenizer, loaded.network)
         made_of, architecture, names, limit = loaded.network, loaded.architecture, loaded.label_names, loaded.max_tokens
         notes = ()
     max_tokens, note = _max_tokens(brought, limit, tokenizer_limit(tokenizer))
@@ -99,6 +109,8 @@ def judge(
     width = logits.shape[1]
     names = opened.label_names or tuple(f"LABEL_{number}" for number in range(width))
     _check_width(brought, names, width, task)
+    if isinstance(opened.made_of, GivenGraph):
+        _refuse_probabilities(brought.spec.source, opened.made_of, logits, task)
     label_names, test, note = match_labels(names, dataset, task)
     record = BroughtRecord(
         fingerprint=fingerprint,
@@ -163,6 +175,19 @@ def _max_tokens(brought: BroughtModel, *limits: int | None) -> tuple[int, str]:
     return _USUAL_MAX_TOKENS, note
 
 
+def _refuse_larger_tokenizer(
+    brought: BroughtModel, tokenizer: PreTrainedTokenizerFast, network: TunedClassifier
+) -> None:
+    """Refuses tokens that the network has no embedding of: the first text with one would break the endpoint."""
+    model: Any = network.model
+    rows, highest = model.get_input_embeddings().weight.shape[0], max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise UserError(
+            f"{brought.spec.source!r} has embeddings of {rows} tokens, and its tokenizer numbers them up to {highest}: "
+            "they do not belong together; give its own with --tokenizer"
+        )
+
+
 def _check_width(brought: BroughtModel, names: tuple[str, ...], width: int, task: Task) -> None:
     source = brought.spec.source
     if len(names) != width:
@@ -171,6 +196,18 @@ def _check_width(brought: BroughtModel, names: tuple[str, ...], width: int, task
         raise UserError(f"{source!r} answers with {width} numbers; expected one of a regression, see --task")
     if task == "single-label" and width < 2:
         raise UserError(f"{source!r} answers with one number: it is no choice of a label; give --task regression")
+
+
+def _refuse_probabilities(source: str, graph: GivenGraph, logits: NDArray[np.float32], task: Task) -> None:
+    """Refuses a graph with a softmax or sigmoid that nobody recognised: the endpoint would compute it once more."""
+    if task == "regression" or not ((logits >= 0) & (logits <= 1)).all():
+        return
+    # Logits between 0 and 1 give every label to every text, and so may those of a model that has learnt nothing.
+    if np.allclose(logits.sum(axis=1), 1, atol=1e-3) if task == "single-label" else graph.holds("Sigmoid"):
+        raise UserError(
+            f"{source!r} answers with probabilities, and the endpoint makes those of logits; export the graph without "
+            "its last softmax or sigmoid"
+        )
 
 
 def _parameters(opened: OpenedModel) -> int:

@@ -164,8 +164,8 @@ def export(
         folder: Where to.
         fingerprint: Of all that decides what comes of it.
         wanted: How, where there is a choice.
-        max_accuracy_drop: Accuracy that may be given up: beyond it, the artifact is refused where the test rows are
-            evidence enough, and flagged in its record where they are not.
+        max_accuracy_drop: Accuracy, or of a number explained variance, that may be given up: beyond it, the artifact is
+            refused where the test rows are evidence enough, and flagged in its record where they are not.
         neighbours: Folders of bundles whose files may be shared.
 
     Returns:
@@ -214,22 +214,18 @@ def _record(
         shared_bytes=shared_bytes,
         vocabulary=None
         if trained.trimming is None
-        else trained.trimming.record(_one_label_each(trained), trained.logits, served),
+        else trained.trimming.record(trained.tuning.task, _known_labels(trained), trained.logits, served),
     )
 
 
-def _has_labels(trained: TrainedModel, texts: LabelledTexts[Any]) -> bool:
-    return trained.tuning.task == "single-label" and None not in texts.labels
-
-
-def _one_label_each(trained: TrainedModel) -> Sequence[int] | None:
-    """The true label of each test row; None where they are unknown, several, or numbers."""
-    return trained.test.labels if _has_labels(trained, trained.test) else None
+def _known_labels(trained: TrainedModel) -> Sequence[Any] | None:
+    """What is true of each test row; None where nothing is known of them."""
+    return None if None in trained.test.labels else trained.test.labels
 
 
 def _calibration_error(trained: TrainedModel, logits: NDArray[np.float32]) -> float | None:
-    labels = _one_label_each(trained)
-    return calibration_error(labels, logits) if labels is not None else None
+    labels = _known_labels(trained)
+    return calibration_error(labels, logits, trained.tuning.task) if labels is not None else None
 
 
 def _token_buckets(trained: TrainedModel) -> tuple[int, ...]:
@@ -244,15 +240,14 @@ def _token_buckets(trained: TrainedModel) -> tuple[int, ...]:
 def source_of(trained: TrainedModel, artifact: Artifact, wanted: ExportSpec, max_accuracy_drop: float) -> Source:
     """What the artifact is written from; texts are drawn for one that is calibrated only."""
     texts = trained.train if artifact.calibrated else None
+    one_label_each = trained.tuning.task == "single-label" and texts is not None and None not in texts.labels
     fed = (trained.tokenizer, trained.max_tokens)
     return Source(
         graph_path=trained.graph_path,
         network=trained.network,
         max_tokens=trained.max_tokens,
         calibration=None if texts is None else calibration.draw(texts, *fed),
-        validation=None
-        if texts is None or not _has_labels(trained, texts)
-        else calibration.draw_validation(texts, *fed),
+        validation=calibration.draw_validation(texts, *fed) if texts is not None and one_label_each else None,
         spec=wanted,
         max_accuracy_drop=max_accuracy_drop,
     )
@@ -280,8 +275,8 @@ def _judge(trained: TrainedModel, artifact: Artifact, bundle: Bundle, max_accura
     )
     if not parity.ok:
         raise Refused(variant, f"{_strayed(parity)}; {_KEPT}", parity)
-    labels = _one_label_each(trained)
-    drop = accuracy_drop(labels, trained.logits, served, max_accuracy_drop) if labels is not None else None
+    labels, task = _known_labels(trained), trained.tuning.task
+    drop = accuracy_drop(labels, trained.logits, served, max_accuracy_drop, task) if labels is not None else None
     if drop is not None and drop.refused:
         raise Refused(variant, f"{_dropped(drop)}; {_KEPT}", parity, drop)
     return Judgement(served, parity, drop)
@@ -335,6 +330,6 @@ def _strayed(parity: Parity) -> str:
 
 def _dropped(drop: AccuracyDrop) -> str:
     return (
-        f"it gives up {100 * drop.value:.2f} points of accuracy (at least {100 * drop.low:.2f} with 95 % confidence), "
-        f"more than the {100 * drop.limit:g} of --max-accuracy-drop"
+        f"it gives up {100 * drop.value:.2f} points of {drop.measure} (at least {100 * drop.low:.2f} with 95 % "
+        f"confidence), more than the {100 * drop.limit:g} of --max-accuracy-drop"
     )

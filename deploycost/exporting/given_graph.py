@@ -2,12 +2,13 @@
 
 The endpoint feeds int64 `input_ids` and `attention_mask`, both of any size, and reads `logits`. A graph may have its
 inputs in int32, may ask for token types (all zero for one text), may call its output otherwise, and may end in the
-softmax or sigmoid that the endpoint computes itself. Everything else is refused, in one line.
+activation that the endpoint computes itself for the model's task. Everything else is refused, in one line.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,32 +16,41 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from deploycost.errors import UserError
 from deploycost.exporting.graph import INPUT_NAMES, OUTPUT_NAME
 from deploycost.models.encoding import EncodedTexts, batches_by_length
+from serving.bundle import Task
 
 _TOKEN_TYPES = "token_type_ids"  # noqa: S105 - an input's name
-_ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid")
+# What the endpoint makes of logits, by task: taken off a graph that does it too. The number of a regression is told as
+# it is, so that what such a graph ends in is part of its answer.
+_RECOMPUTED: dict[Task, tuple[str, ...]] = {
+    "single-label": ("Softmax", "LogSoftmax"),
+    "multi-label": ("Sigmoid",),
+    "regression": (),
+}
+_MEANT_BY = {
+    "Softmax": "one label of several (--task single-label)",
+    "LogSoftmax": "one label of several (--task single-label)",
+    "Sigmoid": "labels judged each for itself (--task multi-label), or for a number (--task regression)",
+}
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32)
 _HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, *_HALVES)
 # What a file written by protobuf can hold.
 _MOST_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class GivenGraph:
-    """A graph that passed; `scores` names the tensor in it that becomes `logits`, `notes` say what was settled.
-
-    `activation` is the node between that tensor and the graph's output, where there is one.
-    """
+    """A graph that passed; `scores` names the tensor in it that becomes `logits`, `notes` say what was settled."""
 
     path: Path
     model: ModelProto
     scores: str
-    activation: NodeProto | None
     notes: tuple[str, ...]
 
     @property
@@ -53,26 +63,29 @@ class GivenGraph:
         """Numbers that the graph holds as weights."""
         return sum(int(np.prod(tensor.dims)) for tensor in self.model.graph.initializer)
 
+    def holds(self, operator: str) -> bool:
+        """Whether one of its nodes is such an operator."""
+        return any(node.op_type == operator for node in self.model.graph.node)
 
-def open_graph(path: Path) -> GivenGraph:
+
+def open_graph(path: Path, task: Task) -> GivenGraph:
     """The graph in an ONNX file, with its weights.
 
     Raises:
-        UserError: it cannot be read whole, is quantised already, or its inputs or outputs are not a classifier's.
+        UserError: it cannot be read whole, is quantised already, its inputs or outputs are not a classifier's, or it
+            ends in the activation of another task.
     """
     model = _read(path)
     _refuse_precision(path, model)
     _refuse_inputs(path, model)
     output = _output(path, model)
-    makers = {name: node for node in model.graph.node for name in node.output}
-    last = makers.get(output)
-    activation = last if last is not None and last.op_type in _ACTIVATIONS else None
+    activation = _activation(path, model, output, task)
     notes = []
     if activation is not None:
         notes.append(f"the graph's own {activation.op_type} was taken off: the endpoint computes it from the logits")
     if _TOKEN_TYPES in {item.name for item in _inputs(model)}:
         notes.append(f"{_TOKEN_TYPES} were set to zero in the graph")
-    return GivenGraph(path, model, activation.input[0] if activation is not None else output, activation, tuple(notes))
+    return GivenGraph(path, model, activation.input[0] if activation is not None else output, tuple(notes))
 
 
 def write_plain(given: GivenGraph, labels: int, path: Path) -> None:
@@ -84,8 +97,8 @@ def write_plain(given: GivenGraph, labels: int, path: Path) -> None:
     model = ModelProto()
     model.CopyFrom(given.model)
     graph = model.graph
-    if given.activation is not None:
-        graph.node.remove(given.activation)
+    if given.scores != OUTPUT_NAME or OUTPUT_NAME not in {item.name for item in graph.output}:
+        _call_logits(graph, given.scores)
     before: list[NodeProto] = []
     for item in list(_inputs(model)):
         kind = item.type.tensor_type.elem_type
@@ -94,11 +107,11 @@ def write_plain(given: GivenGraph, labels: int, path: Path) -> None:
             before += _zeros(item.name, kind)
         elif kind != TensorProto.INT64:
             before.append(_cast(model, item, kind))
-    if given.scores != OUTPUT_NAME:
-        graph.node.append(helper.make_node("Identity", [given.scores], [OUTPUT_NAME]))
-    nodes = list(graph.node)
+    nodes = _that_lead_to(OUTPUT_NAME, [*before, *graph.node])
     del graph.node[:]
-    graph.node.extend([*before, *nodes])
+    graph.node.extend(nodes)
+    # Shapes of tensors inside, some of them gone: the runtimes infer their own.
+    del graph.value_info[:]
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", labels]))
     if model.ByteSize() > _MOST_BYTES:
@@ -220,6 +233,76 @@ def _output(path: Path, model: ModelProto) -> str:
     return fit[0]
 
 
+def _activation(path: Path, model: ModelProto, output: str, task: Task) -> NodeProto | None:
+    """The node that makes scores of logits, with nothing behind it that changes them; None where there is none.
+
+    Raises:
+        UserError: it is that of another task.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    last = makers.get(output)
+    while last is not None and _hands_on(last):
+        last = makers.get(last.input[0])
+    if last is None or last.op_type not in _MEANT_BY or task == "regression":
+        return None
+    if last.op_type not in _RECOMPUTED[task]:
+        raise UserError(
+            f"{path} is brought as {task} and ends in {last.op_type}, which stands for {_MEANT_BY[last.op_type]}"
+        )
+    return last
+
+
+def _hands_on(node: NodeProto) -> bool:
+    """Whether it gives what it takes, in whatever precision."""
+    if node.op_type == "Cast":
+        return any(each.name == "to" and each.i in _FLOATS for each in node.attribute)
+    return node.op_type == "Identity"
+
+
+def _call_logits(graph: GraphProto, scores: str) -> None:
+    """Gives scores the name of the output, as floats; whatever bears it in the graph gets another."""
+    inner = f"{OUTPUT_NAME}_as_given"
+    while any(inner in node.output for node in graph.node):
+        inner += "_"
+    _rename(graph, OUTPUT_NAME, inner)
+    made_of = inner if scores == OUTPUT_NAME else scores
+    graph.node.append(helper.make_node("Cast", [made_of], [OUTPUT_NAME], to=TensorProto.FLOAT))
+
+
+def _that_lead_to(name: str, nodes: Sequence[NodeProto]) -> list[NodeProto]:
+    """Those of the nodes, which stand in their order, that a tensor is computed by."""
+    needed, kept = {name}, []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.output):
+            needed |= _read_by(node)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _read_by(node: NodeProto) -> set[str]:
+    inner = (each for graph in _branches(node) for each in graph.node)
+    return {*node.input, *(name for each in inner for name in _read_by(each))}
+
+
+def _rename(graph: GraphProto, old: str, new: str) -> None:
+    """Renames a tensor wherever nodes or weights speak of it."""
+    for tensor in graph.initializer:
+        if tensor.name == old:
+            tensor.name = new
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name == old:
+                    names[place] = new
+        for branch in _branches(node):
+            _rename(branch, old, new)
+
+
+def _branches(node: NodeProto) -> list[GraphProto]:
+    """The graphs inside a node: what it does by condition, or in turns."""
+    return [graph for each in node.attribute for graph in ([each.g] if each.HasField("g") else each.graphs)]
+
+
 def _zeros(name: str, kind: int) -> list[NodeProto]:
     zero = helper.make_tensor("zero", kind, [1], [0])
     shape = helper.make_node("Shape", [INPUT_NAMES[0]], [f"{name}_shape"])
@@ -229,9 +312,6 @@ def _zeros(name: str, kind: int) -> list[NodeProto]:
 def _cast(model: ModelProto, item: ValueInfoProto, kind: int) -> NodeProto:
     """Gives an input its endpoint's type, and the nodes that read it the type that they know."""
     narrow = f"{item.name}_as_given"
-    for node in model.graph.node:
-        for place, name in enumerate(node.input):
-            if name == item.name:
-                node.input[place] = narrow
+    _rename(model.graph, item.name, narrow)
     item.type.tensor_type.elem_type = TensorProto.INT64
     return helper.make_node("Cast", [item.name], [narrow], to=kind)

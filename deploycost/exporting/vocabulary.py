@@ -21,7 +21,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from deploycost.errors import UserError
+from deploycost.models.scoring import right_answers, same_answers
 from deploycost.records import VocabularyTrim
+from serving.bundle import Task
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,24 @@ class Trimming:
     mean_tokens_ratio: float
 
     def record(
-        self, labels: Sequence[int] | None, trained: NDArray[np.float32], served: NDArray[np.float32]
+        self, task: Task, labels: Sequence[Any] | None, trained: NDArray[np.float32], served: NDArray[np.float32]
     ) -> VocabularyTrim:
         """What it came to, given the trained model's logits and the artifact's [rows, labels] on the test split.
 
-        `labels` are None where the texts' labels are unknown, several, or numbers.
+        `labels` are None where the texts' labels are unknown.
         """
         rows = list(self.unseen_rows)
-        was, now = trained.argmax(axis=1)[rows], served.argmax(axis=1)[rows]
-        truth = np.asarray(labels)[rows] if labels is not None and rows else None
+        right = None
+        if labels is not None and task != "regression" and rows:
+            right = [float(right_answers(task, labels, each)[rows].mean()) for each in (trained, served)]
         return VocabularyTrim(
             tokens_before=self.tokens_before,
             tokens_kept=self.tokens_kept,
             saved_bytes=self.saved_bytes,
             unseen_texts=len(rows),
-            unseen_agreement_ratio=float((was == now).mean()) if rows else None,
-            unseen_accuracy=float((now == truth).mean()) if truth is not None else None,
-            unseen_trained_accuracy=float((was == truth).mean()) if truth is not None else None,
+            unseen_agreement_ratio=float(same_answers(trained, served, task)[rows].mean()) if rows else None,
+            unseen_accuracy=right[1] if right else None,
+            unseen_trained_accuracy=right[0] if right else None,
             mean_tokens_ratio=self.mean_tokens_ratio,
         )
 
@@ -68,7 +71,10 @@ def trim_vocabulary(
     """
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     kept = _kept_tokens(content, _used_tokens(tokenizer, train_texts))
-    old_ids = sorted(content["model"]["vocab"][token] for token in kept)
+    vocabulary = content["model"]["vocab"]
+    # Tokens that were added to the model's vocabulary lie behind it, and the library has them there again.
+    added = sorted({each["id"] for each in content["added_tokens"]} - set(vocabulary.values()))
+    old_ids = [*sorted(vocabulary[token] for token in kept), *added]
     new_ids = {old: new for new, old in enumerate(old_ids)}
     pad = tokenizer.pad_token_id
     if isinstance(pad, int) and new_ids[pad] != pad:
@@ -80,7 +86,7 @@ def trim_vocabulary(
     return Trimming(
         network=trimmed,
         tokenizer=smaller,
-        tokens_before=len(content["model"]["vocab"]),
+        tokens_before=len(vocabulary) + len(added),
         tokens_kept=len(old_ids),
         saved_bytes=saved_bytes,
         unseen_rows=tuple(row for row, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]),

@@ -108,7 +108,8 @@ def _bare_tokenizer(path: Path) -> PreTrainedTokenizerFast:
 
 
 def _network(model: Any, config: dict[str, Any]) -> BroughtNetwork:  # noqa: ANN401 - a transformers model
-    names = label_names_of(config) or tuple(str(model.config.id2label[at]) for at in range(model.config.num_labels))
+    known = model.config.id2label
+    names = label_names_of(config) or tuple(str(known.get(at, f"LABEL_{at}")) for at in range(model.config.num_labels))
     return BroughtNetwork(
         network=TunedClassifier(model).requires_grad_(False).eval().cpu(),
         architecture=type(model).__name__,

@@ -50,10 +50,7 @@ def score_task(task: Task, labels: Sequence[Any], logits: NDArray[np.float32]) -
 
 
 def _score_several(labels: Sequence[tuple[int, ...]], logits: NDArray[np.float32]) -> MultiLabelScores:
-    true = np.zeros(logits.shape, dtype=np.int64)
-    for row, given in enumerate(labels):
-        true[row, list(given)] = 1
-    predicted = decisions(logits).astype(np.int64)
+    true, predicted = _given(labels, logits.shape), decisions(logits)
     averages: dict[str, tuple[float, float, float]] = {}
     for average in ("macro", "micro"):
         precision, recall, f1, _ = precision_recall_fscore_support(
@@ -94,6 +91,25 @@ def decisions(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
     return sigmoid(logits) >= THRESHOLD
 
 
+def right_decisions(labels: Sequence[tuple[int, ...]], logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which decisions are right, [rows, labels], where each label is judged for itself and a row has several."""
+    return decisions(logits) == _given(labels, logits.shape)
+
+
+def right_answers(task: Task, labels: Sequence[Any], logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which rows get their label, or exactly their labels, as accuracy counts them; of no use where it is a number."""
+    if task == "multi-label":
+        return np.asarray(right_decisions(labels, logits).all(axis=1))
+    return np.asarray(logits.argmax(axis=1) == np.asarray(labels))
+
+
+def _given(labels: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    given = np.zeros(shape, dtype=np.bool_)
+    for row, ids in enumerate(labels):
+        given[row, list(ids)] = True
+    return given
+
+
 def compare(
     reference: NDArray[np.float32],
     other: NDArray[np.float32],
@@ -108,11 +124,10 @@ def compare(
     differences within a row; of other tasks, whose columns have nothing to do with one another, about each column's.
     A logit that is not a number counts as infinitely far.
     """
-    axis = 1 if task == "single-label" else 0
+    spread = _spread(reference, task)
     with np.errstate(all="ignore"):  # what is not a number is told by the error
-        spread = float((reference - reference.mean(axis=axis, keepdims=True)).std())
         error = float(np.sqrt(np.mean(np.square(reference - other))))
-    agreeing = int(_same_answers(reference, other, task, spread).sum())
+    agreeing = int(same_answers(reference, other, task).sum())
     return Parity(
         relative_error=error / spread if np.isfinite(error) and spread > 0 else float("inf"),
         relative_error_limit=relative_error_limit,
@@ -122,11 +137,16 @@ def compare(
     )
 
 
-def _same_answers(
-    reference: NDArray[np.float32], other: NDArray[np.float32], task: Task, spread: float
-) -> NDArray[np.bool_]:
+def same_answers(reference: NDArray[np.float32], other: NDArray[np.float32], task: Task) -> NDArray[np.bool_]:
+    """Which rows get the same label by both, exactly the same labels, or numbers near for the spread of `reference`."""
     if task == "single-label":
         return reference.argmax(axis=1) == other.argmax(axis=1)
     if task == "multi-label":
         return (decisions(reference) == decisions(other)).all(axis=1)
-    return np.abs(reference - other)[:, 0] < _SAME_NUMBER_RATIO * spread
+    return np.abs(reference - other)[:, 0] < _SAME_NUMBER_RATIO * _spread(reference, task)
+
+
+def _spread(logits: NDArray[np.float32], task: Task) -> float:
+    axis = 1 if task == "single-label" else 0
+    with np.errstate(all="ignore"):
+        return float((logits - logits.mean(axis=axis, keepdims=True)).std())

@@ -9,6 +9,7 @@ from deploycost.pipeline.due import (
     export_is_done,
     finished,
     profile_is_done,
+    tell_limit,
     tuning_fingerprint,
 )
 from deploycost.pipeline.load import (
@@ -49,6 +50,7 @@ __all__ = [
     "soak_failure",
     "soak_service",
     "soak_test",
+    "tell_limit",
     "tuning_fingerprint",
     "variants_of",
     "worker_environment",

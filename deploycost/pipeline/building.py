@@ -6,7 +6,7 @@ from deploycost.errors import NoAnswer
 from deploycost.experiment import Experiment, TrackerName
 from deploycost.exporting.artifacts import buildable
 from deploycost.pipeline.child import WorkerJob, memory_advice, run_worker
-from deploycost.pipeline.due import begun_at_step, due_stages, tuning_fingerprint
+from deploycost.pipeline.due import begun_at_step, due_stages, tell_limit, tuning_fingerprint
 from deploycost.pipeline.material import Material, Say
 from deploycost.units import MIB
 from deploycost.workspace import Run, require_space
@@ -39,6 +39,7 @@ def build(run: Run, experiment: Experiment, material: Material, say: Say) -> lis
         tuning_mark = tuning_fingerprint(experiment, method, material)
         due = due_stages(run, experiment, method, tuning_mark)
         slug = experiment.method_slug(method)
+        tell_limit(run, slug, experiment)
         if not due:
             say(f"{slug}: done before, kept" + _unfollowed(tracker))
             continue

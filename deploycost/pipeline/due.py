@@ -9,8 +9,16 @@ from deploycost.experiment import ArtifactName, Experiment, MethodName
 from deploycost.exporting.artifacts import standing
 from deploycost.methods import METHODS, decisive_fields
 from deploycost.pipeline.material import Material
-from deploycost.records import ExportRecord, ModelRecord, ProfileRecord, RecordType, TuningRecord, read_record
-from deploycost.workspace import Run, fingerprint
+from deploycost.records import (
+    ExportRecord,
+    ModelRecord,
+    ProfileRecord,
+    RecordType,
+    TuningRecord,
+    read_record,
+    write_record,
+)
+from deploycost.workspace import Run, fingerprint, write_text
 from serving.bundle import BundleError, open_bundle
 
 # Of the rules by which stages work: raised when a change of ours makes their earlier results stale.
@@ -25,9 +33,10 @@ def tuning_fingerprint(experiment: Experiment, method: MethodName, material: Mat
 
 def export_fingerprint(tuning: ModelRecord, artifact: ArtifactName, experiment: Experiment) -> str:
     """A digest of all that decides what exporting a tuned or brought model comes to."""
-    choices = experiment.export.model_dump(mode="json") | {
-        "accuracy_aware": experiment.export.accuracy_aware and artifact == "openvino-int8"
-    }
+    aware = experiment.export.accuracy_aware and artifact == "openvino-int8"
+    choices = experiment.export.model_dump(mode="json") | {"accuracy_aware": aware}
+    if aware:  # operators are given back until this limit holds
+        choices["max_accuracy_drop"] = experiment.quote.max_accuracy_drop
     return fingerprint(_EXPORT_RULES, tuning.fingerprint, tuning.finished_at, artifact, choices)
 
 
@@ -64,11 +73,28 @@ def export_is_done(run: Run, tuning: ModelRecord, artifact: ArtifactName, experi
     if record is None:
         return False
     if record.accuracy_drop is not None and record.accuracy_drop.low > experiment.quote.max_accuracy_drop:
-        return False  # made when more might be given up
+        return False  # made when more might be given up: to be refused
     try:
         return open_bundle(folder / "bundle").digest == record.bundle_digest
     except BundleError:
         return False
+
+
+def tell_limit(run: Run, slug: str, experiment: Experiment) -> None:
+    """Writes what may be given up now into the records of artifacts that were judged by another limit.
+
+    What they give up is as it was: whether that is too much is told by the limit.
+    """
+    limit = experiment.quote.max_accuracy_drop
+    for name in experiment.artifacts:
+        path = run.artifact_folder(slug, name) / "export.json"
+        try:
+            record = read_record(path, ExportRecord) if path.exists() else None
+        except UserError:
+            continue  # damaged: made anew
+        if record is not None and record.accuracy_drop is not None and record.accuracy_drop.limit != limit:
+            drop = record.accuracy_drop.model_copy(update={"limit": limit})
+            write_text(path, write_record(record.model_copy(update={"accuracy_drop": drop})))
 
 
 def finished(path: Path, kind: type[RecordType], mark: str) -> RecordType | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycost.errors import UserError, nearest
+from deploycost.user_path import user_path
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def find_shape(name: str) -> Shape:
     Raises:
         UserError: it means none, or its file cannot be read.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir():
         path = path / ("model.onnx" if (path / "model.onnx").exists() else "config.json")
     if path.suffix == ".onnx":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from deploycost.environment import MachineFacts
 from deploycost.records.base import Record
 from deploycost.records.checks import FORMAT_VERSION
@@ -31,11 +33,14 @@ class Parity(Record):
 
 
 class AccuracyDrop(Record):
-    """Accuracy that an artifact gives up against the trained model on the same test rows, with its 95 % interval.
+    """What an artifact gives up against the trained model on the same test rows, 0..1, with its 95 % interval.
 
-    `lost_rows` only the trained model gets right, `won_rows` only the artifact; `limit` is what may be given up.
+    Of accuracy, which counts whole answers where there are several labels: `lost_rows` only the trained model gets
+    right, `won_rows` only the artifact. Of explained variance (R2) where the answers are numbers: `lost_rows` are
+    further from the true number than the trained model's, `won_rows` nearer. `limit` is what may be given up.
     """
 
+    measure: Literal["accuracy", "explained variance"] = "accuracy"
     value: float
     low: float
     high: float
@@ -75,8 +80,9 @@ class ExportRecord(Record):
     """One servable artifact of one tuned model: `runs/NAME/METHOD/ARTIFACT/export.json`.
 
     Calibration errors are expected ones over 15 equal-width bins (Guo et al., 2017), of the artifact's scores and of
-    the trained model's. `calibration` names the texts that a quantiser watched. `shared_bytes` of `size_bytes` are in
-    files that another artifact of the method held already, kept on the disk once.
+    the trained model's; of each label's where each is judged for itself, None of numbers. `calibration` names the texts
+    that a quantiser watched. `shared_bytes` of `size_bytes` are in files that another artifact of the method held
+    already, kept on the disk once.
     """
 
     format_version: int = FORMAT_VERSION

@@ -32,6 +32,8 @@ _FIDELITY_COLUMNS = (
 )
 
 
+# What is lost, besides one label of several that was right.
+_LOST = "Of several labels: whole answers; of a number: points of explained variance (R2)."
 _FLAGGED = "more than the limit seems to be given up, which chance may account for; more test rows would tell"
 _DOUBTFUL_COLUMNS = (
     Column("variant", text=True),
@@ -64,7 +66,8 @@ def facts(artifacts: Sequence[ArtifactFacts]) -> Grid:
 def fidelity(variants: Sequence[Variant]) -> Grid:
     """What serving a model as each artifact did to its answers, on the whole test split."""
     notes = [
-        "lost: accuracy of the trained model less the artifact's, in points, with its 95 % interval (paired rows).",
+        "lost: accuracy of the trained model less the artifact's, in points, with its 95 % interval (paired rows). "
+        + _LOST,
         "ECE: expected calibration error of the scores, 15 bins; shared: in files that another artifact holds too.",
         *dict.fromkeys(
             f"{each.export.artifact}: calibrated on {told}." for each in variants if (told := each.export.calibration)
@@ -85,7 +88,7 @@ def doubtful(variants: Sequence[Variant], refusals: Sequence[ExportRefusal]) -> 
     )
     notes = (
         "lost: accuracy of the trained model less the artifact's on the same test rows, in points, with its 95 % "
-        "interval; limit: what --max-accuracy-drop allows.",
+        f"interval; limit: what --max-accuracy-drop allows. {_LOST}",
         "parity: RMS difference of logits from the trained model over their spread; agree: share of equal labels.",
     )
     return Grid("Artifacts refused or flagged", _DOUBTFUL_COLUMNS, rows, notes) if rows else None
@@ -115,7 +118,8 @@ def _fidelity_row(variant: Variant) -> tuple[str, ...]:
     lost, interval, verdict = UNKNOWN_MARK, "", "kept"
     if drop is not None:
         lost, interval = f"{100 * drop.value:.2f}", f"{100 * drop.low:.2f} to {100 * drop.high:.2f}"
-        verdict = f"FLAGGED: above {100 * drop.limit:g}" if drop.flagged else "kept"
+        above = f"above {100 * drop.limit:g}"
+        verdict = f"REFUSED NOW: {above}" if drop.refused else f"FLAGGED: {above}" if drop.flagged else "kept"
     return (
         variant.name,
         percent_number(export.accuracy, 2),

@@ -8,18 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from peft import LoraConfig, PromptEncoderConfig, TaskType, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+)
 
 from deploycost.brought_model import find_brought
 from deploycost.dataset import Dataset, LabelledTexts
 from deploycost.errors import UserError
 from deploycost.experiment import BroughtSpec
 from deploycost.exporting.bring import judge, open_brought, trained_model
-from deploycost.exporting.export import export
+from deploycost.exporting.export import Refused, export
+from deploycost.exporting.graph import write_onnx
+from deploycost.models.first_token import as_served
 from deploycost.records import BroughtRecord, MultiLabelScores, RegressionScores, Scores, read_record, write_record
 from serving.bundle import Task
 from serving.classifier import Classifier
@@ -201,6 +209,87 @@ def test_an_adapter_of_ours_opens_as_it_was_trained(tuned: Callable[..., Any], t
     assert np.abs(logits - kept).max() < 0.1 * kept.std()
 
 
+@pytest.mark.parametrize(
+    ("family", "task", "labels", "measure"),
+    [("distilbert", "multi-label", LABELS, "accuracy"), ("roberta", "regression", ("length",), "explained variance")],
+)
+def test_what_an_artifact_gives_up_is_judged_whatever_the_task(
+    tiny_classifier: Callable[..., Path], texts_of: Callable[..., Any], tmp_path: Path,
+    family: str, task: Task, labels: tuple[str, ...], measure: str,
+) -> None:  # fmt: skip
+    source, dataset = tiny_classifier(family, task, *labels), texts_of(task)
+    opened = open_brought(find_brought(BroughtSpec(source=str(source))))
+    record, logits = judge(opened, dataset, task, "mark")
+    trained = trained_model(opened, record, dataset, logits, tmp_path)
+    # The trained model is always right, and the artifact answers as it does.
+    chosen = sigmoid(logits) >= 0.5
+    right = [tuple(np.flatnonzero(row)) for row in chosen] if task == "multi-label" else logits[:, 0].tolist()
+    trained = replace(trained, test=replace(trained.test, labels=tuple(right)))
+    (tmp_path / "kept").mkdir()
+    kept = export(trained, "onnx-fp32", tmp_path / "kept", "mark")
+    assert kept.accuracy_drop is not None
+    assert (kept.accuracy_drop.measure, kept.accuracy_drop.flagged) == (measure, False)
+    assert kept.accuracy_drop.value == pytest.approx(0, abs=1e-6)
+    assert (kept.calibration_error is None) == (task == "regression")
+    (tmp_path / "refused").mkdir()
+    with pytest.raises(Refused, match=f"points of {measure} .*--max-accuracy-drop") as told:
+        export(trained, "onnx-fp32", tmp_path / "refused", "mark", max_accuracy_drop=-0.5)
+    assert told.value.accuracy_drop is not None
+    assert told.value.accuracy_drop.limit == -0.5
+
+
+def as_graph(source: Path, folder: Path, *ends: str) -> Path:
+    """A classifier's graph with more operators at its end, in the hub's layout: what belongs to it lies above it."""
+    network = open_brought(find_brought(BroughtSpec(source=str(source)))).network
+    assert network is not None
+    path = folder / "onnx" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    write_onnx(as_served(network), 64, path)
+    model = onnx.load(str(path))
+    for number, end in enumerate(ends):
+        name = model.graph.output[0].name
+        model.graph.output[0].name = f"end{number}"
+        model.graph.node.append(onnx.helper.make_node(end, [name], [f"end{number}"]))
+    onnx.save(model, str(path))
+    for each in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / each).write_bytes((source / each).read_bytes())
+    return folder
+
+
+def test_a_graphs_regression_is_served_as_it_answered(
+    tiny_classifier: Callable[..., Path], texts_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    source, dataset = tiny_classifier("roberta", "regression", "length"), texts_of("regression")
+    folder = as_graph(source, tmp_path / "graph", "Sigmoid", "Identity")
+    brought = find_brought(BroughtSpec(source=str(folder), max_tokens=64))
+    opened = open_brought(brought)
+    record, logits = judge(opened, dataset, brought.task, "mark")
+    told = sigmoid(answers(source, dataset.test.texts))
+    np.testing.assert_allclose(logits, told, atol=1e-4)
+    (tmp_path / "bundle").mkdir()
+    export(trained_model(opened, record, dataset, logits, tmp_path), "onnx-fp32", tmp_path / "bundle", "mark")
+    (prediction,) = Classifier(tmp_path / "bundle").predict(dataset.test.texts[:1])
+    assert prediction.scores == {"length": pytest.approx(float(told[0, 0]), abs=1e-4)}
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "end"), [("bert", "single-label", "Softmax"), ("distilbert", "multi-label", "Sigmoid")]
+)
+def test_a_graph_that_hides_an_activation_is_not_served_twice_over(
+    tiny_classifier: Callable[..., Path],
+    texts_of: Callable[..., Any],
+    tmp_path: Path,
+    family: str,
+    task: Task,
+    end: str,
+) -> None:
+    source = tiny_classifier(family, task, *LABELS)
+    opened = open_brought(find_brought(BroughtSpec(source=str(as_graph(source, tmp_path, end, "Abs")))))
+    assert opened.label_names == LABELS
+    with pytest.raises(UserError, match=r"answers with probabilities, .* export the graph without its last softmax"):
+        judge(opened, texts_of(task), task, "mark")
+
+
 def refusal(**fields: Any) -> str:
     with pytest.raises(UserError) as told:
         open_brought(find_brought(BroughtSpec(**fields)))
@@ -236,6 +325,36 @@ def test_a_classifier_whose_weights_are_not_a_classifiers(
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     assert "cannot load" in refusal(source=str(tmp_path))
     assert "--max-tokens 100: " in refusal(source=str(whole), max_tokens=100)
+
+
+def altered(source: Path, folder: Path, **config: Any) -> Path:
+    """A copy of a classifier with other fields in its config.json."""
+    folder.mkdir()
+    for path in source.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "config.json").write_text(json.dumps(json.loads((source / "config.json").read_text()) | config))
+    return folder
+
+
+def test_a_tokenizer_with_more_tokens_than_the_network_has_embeddings_of(
+    tiny_classifier: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = altered(tiny_classifier("bert", "single-label", *LABELS), tmp_path / "own", vocab_size=200)
+    weights = load_file(source / "model.safetensors")
+    name = "bert.embeddings.word_embeddings.weight"
+    save_file(weights | {name: weights[name][:200].clone()}, source / "model.safetensors", metadata={"format": "pt"})
+    assert "has embeddings of 200 tokens, and its tokenizer numbers them up to 319: " in refusal(source=str(source))
+
+
+def test_a_network_that_fails_on_texts(
+    tiny_classifier: Callable[..., Path], texts_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    config = GPT2Config(vocab_size=320, n_embd=32, n_layer=1, n_head=2, n_positions=64, num_labels=3)
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer = str(tiny_classifier("bert", "single-label", *LABELS))
+    opened = open_brought(find_brought(BroughtSpec(source=str(tmp_path), tokenizer=tokenizer)))
+    with pytest.raises(UserError, match=r"a GPT2ForSequenceClassification, does not run on texts: .* no padding token"):
+        judge(opened, texts_of("single-label"), "single-label", "mark")
 
 
 def test_heads_and_tasks_that_do_not_fit(tiny_classifier: Callable[..., Path], texts_of: Callable[..., Any]) -> None:

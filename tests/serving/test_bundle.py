@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from serving.bundle import Bundle, EngineName, Manifest, bundle_digest, open_bundle, seal_bundle
+from serving.classifier import Classifier
 from serving.engines import ENGINES
 from serving.errors import BundleError
 
@@ -17,6 +18,11 @@ def edit(bundle: Bundle, **changes: object) -> None:
     """Change fields of a manifest on disk, as somebody with an editor would."""
     path = bundle.folder / "bundle.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def json_files(bundle: Bundle) -> dict[str, object]:
+    """The seals of a manifest on disk."""
+    return json.loads((bundle.folder / "bundle.json").read_text())["files"]
 
 
 def test_what_was_sealed_is_what_is_opened(bundle: Bundle) -> None:
@@ -39,6 +45,51 @@ def test_sealing_covers_every_file_that_lies_in_the_folder(bundle: Bundle, manif
     (bundle.folder / "model.onnx.data").write_bytes(b"Weights")
     with pytest.raises(BundleError, match=r"model\.onnx\.data was changed"):
         open_bundle(bundle.folder)
+
+
+@pytest.mark.parametrize("name", ["model.bin", ".hidden", "below/weights"])
+def test_a_file_that_nobody_sealed(bundle: Bundle, name: str) -> None:
+    (bundle.folder / "below").mkdir()
+    assert open_bundle(bundle.folder) == bundle
+    (bundle.folder / name).write_bytes(b"weights")
+    entry = re.escape(name.partition("/")[0])
+    with pytest.raises(
+        BundleError, match=rf"cannot be trusted: {entry} lies in it and is not sealed in files; rebuild"
+    ):
+        open_bundle(bundle.folder)
+
+
+@pytest.fixture
+def apart(bundle: Bundle) -> Bundle:
+    """A bundle whose model keeps its weights in `model.bin`."""
+    import onnx
+
+    model = onnx.load(str(bundle.model_path))
+    onnx.save(model, str(bundle.model_path), save_as_external_data=True, location="model.bin", size_threshold=50)
+    return seal_bundle(bundle.folder, bundle.manifest)
+
+
+def test_weights_taken_out_of_the_manifest(apart: Bundle) -> None:
+    """An engine reads a graph's weights from the file that the graph names, whoever vouches for it."""
+    assert Classifier(apart.folder).predict(["red"])
+    edit(apart, files={name: seal for name, seal in json_files(apart).items() if name != "model.bin"})
+    with pytest.raises(BundleError, match=r"model\.bin lies in it and is not sealed"):
+        Classifier(apart.folder)
+
+
+def test_weights_outside_the_folder_are_not_followed(apart: Bundle) -> None:
+    import onnx
+
+    (apart.folder / "model.bin").rename(apart.folder.parent / "model.bin")
+    model = onnx.load(str(apart.model_path), load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../model.bin"
+    apart.model_path.write_bytes(model.SerializeToString())
+    seal_bundle(apart.folder, apart.manifest)
+    with pytest.raises(BundleError, match=r"onnxruntime cannot load .*\.\./model\.bin"):
+        Classifier(apart.folder)
 
 
 def test_no_folder(tmp_path: Path) -> None:

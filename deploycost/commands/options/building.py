@@ -145,7 +145,7 @@ class ExportFlags:
         float | None,
         Parameter(
             help="Accuracy that an artifact may give up, 0..1: refused where more is given up for sure, else flagged. "
-            "Default: 0.01."
+            "Of several labels: whole answers; of a number: explained variance (R2). Default: 0.01."
         ),
     ] = flag_for("quote.max_accuracy_drop")
 
