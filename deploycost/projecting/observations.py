@@ -12,7 +12,9 @@ from math import isfinite, log
 from typing import Literal, TypeVar, cast
 
 from deploycost.errors import UserError, unknown_name
-from deploycost.projecting.hardware import DATA_FOLDER, Device, Kind, Place, Precision, find_place
+from deploycost.projecting.hardware import DATA_FOLDER, Device, Kind, Place, Precision, cores_of, find_place
+from deploycost.projecting.instances import split_instance
+from deploycost.projecting.machine_words import cores_told, counted, read_used
 from deploycost.projecting.runtimes import Runtime, find_precision, find_runtime
 from deploycost.projecting.shapes import Shape, find_shape
 
@@ -26,6 +28,9 @@ METRICS: tuple[Metric, ...] = (
 _LATENCY_UNITS_MS = {"ms": 1.0, "s": 1000.0, "us": 1e-3, "sec": 1000.0}
 _THROUGHPUT_UNITS = ("seq/s", "fps", "inf/s", "seqs/s", "samples/s", "sentences/s", "req/s", "requests/s", "rps", "")
 NEEDED_COLUMNS = ("model", "hardware", "precision", "runtime", "batch_size", "seq_len", "metric")
+# No batch, text or machine is larger: what is, was read wrongly.
+_MOST = 1_000_000
+_THREADS_OF_A_CORE = 2
 # What a batch of the runtime's own choosing is taken for.
 _AUTOMATIC_BATCH = 16
 # Rows of one identity that differ by more than this were transcribed wrongly, and nothing says which.
@@ -115,7 +120,8 @@ def read_setting(row: Mapping[str, str | None], here: Device | None = None) -> S
     place = cells.read("hardware", lambda name: _whole_place(name, here))
     if place is not None and place.device.kind == "cpu":
         whole = place
-        place = cells.read("threads", lambda threads: _used(whole, threads, many))
+        words = _words_of_cores(cells.text("threads"), cores_told(cells.text("hardware")))
+        place = cells.read("threads", lambda _: _used(_rented(whole, cells.text("instance")), words, many))
     kind = place.device.kind if place else "gpu"
     precision: Precision | None = cells.read("precision", lambda name: _precision(name, kind))
     if shape is None or runtime is None or batch is None or tokens is None or place is None or precision is None:
@@ -128,7 +134,8 @@ def read_setting(row: Mapping[str, str | None], here: Device | None = None) -> S
         precision=precision,
         batch=batch,
         tokens=tokens,
-        place_label=cells.text("hardware"),
+        # Of several cards each is as one of them.
+        place_label=counted(cells.text("hardware"))[0] if place.batches_at_once > 1 else cells.text("hardware"),
         source=cells.text("source"),
     )
 
@@ -164,7 +171,8 @@ def observe(row: Mapping[str, str | None]) -> Observation:
     value = float(row.get("value") or "nan")
     if not isfinite(value) or value <= 0:
         raise UserError(f"value {row.get('value')!r} is no number above zero")
-    seconds = setting.batch / value if metric == "throughput" else value * unit / 1000
+    batches = setting.place.batches_at_once
+    seconds = batches * setting.batch / value if metric == "throughput" else value * unit / 1000
     return Observation(setting, metric, seconds)
 
 
@@ -219,6 +227,8 @@ def _count(text: str) -> int:
         raise ValueError(f"{text!r} is no whole number above zero") from None
     if not isfinite(number) or number < 1 or number != int(number):
         raise ValueError(f"{text!r} is no whole number above zero")
+    if number > _MOST:
+        raise ValueError(f"{text!r} is more than {_MOST:,}")
     return int(number)
 
 
@@ -230,15 +240,37 @@ def _whole_place(name: str, here: Device | None) -> Place:
     return Place(here, 1, float(here.cores))
 
 
-def _used(whole: Place, threads: str, many: bool) -> Place:
+def _rented(whole: Place, instance: str) -> Place:
+    """The cores of the instance that a CPU was in, where it says so; any other words may stand there."""
+    found = None if whole.told else split_instance(instance)[1]
+    return cores_of(found, whole.device) if found else whole
+
+
+def _words_of_cores(threads: str, hardware: str) -> str:
+    """What says how many cores were used: of hardware that is told by the vCPU, threads are so many of these."""
+    is_one = hardware.endswith("vcpu") and not hardware[0].isdigit()
+    return f"{threads} vcpus" if is_one and threads.isdigit() else threads or hardware
+
+
+def _used(whole: Place, words: str, many: bool) -> Place:
     """The cores that are used: one request is computed by one socket, many at once by all, unless told."""
-    words, cores = threads.casefold(), whole.device.cores
-    if words in ("", "nan"):
-        used = cores * whole.sockets if many else cores
-    elif words.startswith("all"):
-        used = cores * whole.sockets
-    elif "socket" in words:
-        used = cores
-    else:
-        used = min(_count(re.sub(r"\s*(threads?|cores?|vcpus?)$", "", words)), cores * whole.sockets)
-    return Place(whole.device, whole.sockets, float(used))
+    device = whole.device
+    all_cores, socket = whole.cores or 1.0, min(whole.cores or 1.0, float(device.cores))
+    used = read_used(words)
+    if used is None:
+        cores, of = (all_cores, "all") if many else (socket, "one socket")
+        assumed = f"cores assumed: {cores:g}, {of}"
+        told = whole.told if whole.told and cores == all_cores else "; ".join(filter(None, (whole.told, assumed)))
+        return Place(device, whole.sockets, cores, told)
+    if used.number is None:
+        return Place(device, whole.sockets, all_cores, whole.told)
+    if used.unit == "socket":
+        sockets = max(used.number, whole.sockets)
+        return Place(device, sockets, float(used.number * socket))
+    cores = used.number / (device.threads_per_core if used.unit == "vcpu" else 1)
+    most = _THREADS_OF_A_CORE * all_cores
+    if cores > most:
+        raise ValueError(f"{words!r} are more than the {most:g} of {device.name}")
+    told = f"{words} taken for {cores:g} of its cores" if used.unit == "vcpu" else whole.told
+    # More threads than cores take turns.
+    return Place(device, whole.sockets, min(cores, all_cores), told)

@@ -104,15 +104,17 @@ def answer_questions(projector: Projector, questions: Sequence[Question]) -> lis
 
 
 def _in_units(question: Question, projected: Projected) -> Answer:
+    place = question.setting.place if question.setting else None
+    evidence = f"{projected.evidence}; {place.told}" if place and place.told else projected.evidence
     if projected.too_thin:
-        told = f"too thin ({projected.evidence}): {_MEASURE}"
-        return Answer(question, None, None, None, told)
+        return Answer(question, None, None, None, f"too thin ({evidence}): {_MEASURE}")
     seconds = (projected.seconds, projected.low_s, projected.high_s)
-    if question.metric == "throughput" and question.setting is not None:
-        value, high, low = (question.setting.batch / each for each in seconds)
+    if question.metric == "throughput" and question.setting and place:
+        at_once = question.setting.batch * place.batches_at_once
+        value, high, low = (at_once / each for each in seconds)
     else:
         value, low, high = (each * 1000 / question.unit for each in seconds)
-    return Answer(question, value, low, high, projected.evidence)
+    return Answer(question, value, low, high, evidence)
 
 
 def answers_csv(answers: Sequence[Answer]) -> str:

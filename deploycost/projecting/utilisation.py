@@ -98,16 +98,16 @@ def _points(settings: Sequence[Setting]) -> _Points:
         ideal_s=ideal,
         is_cpu=np.array([each.place.device.kind == "cpu" for each in settings], dtype=bool),
         elementwise_s=np.array([_elementwise_seconds(each) for each in settings]),
-        # Streams work side by side, each on cores of its own.
-        cores=np.array([1.0 if each.runtime.streams else each.place.cores or 1.0 for each in settings]),
+        # Streams work side by side, each on cores of its own; a thread of a core waits for no other.
+        cores=np.array([1.0 if each.runtime.streams else max(1.0, each.place.cores or 1.0) for each in settings]),
         layers=layers,
         layer_costs=["cpu" if each.place.device.kind == "cpu" else each.runtime.group for each in settings],
         names={
             "class": [each.class_name for each in settings],
             "device": [each.place.device.family for each in settings],
             "precision": [each.precision for each in settings],
-            "label": [each.runtime_label for each in settings],
-            "place": [each.place_label for each in settings],
+            "label": [each.runtime_label.casefold() for each in settings],
+            "place": [each.place_label.casefold() for each in settings],
             # Whoever asks has measured nothing: no two that are unknown are one.
             "source": [each.source or f"asked {number}" for number, each in enumerate(settings)],
         },

@@ -75,12 +75,59 @@ def test_metrics_and_units() -> None:
         ("one socket (auto)", "OpenVINO", 40),
         ("16", "PyTorch", 16),
         ("16 threads", "PyTorch", 16),
-        ("200", "PyTorch", 80),
+        ("160", "PyTorch", 80),  # two threads of each core
+        ("4 vCPUs", "PyTorch", 2),
+        ("4c/8t", "PyTorch", 4),
+        ("one core", "PyTorch", 1),
+        ("2 sockets", "PyTorch", 80),
+        ("auto", "PyTorch", 40),
     ],
 )
 def test_cores_that_are_used(threads: str, runtime: str, cores: int) -> None:
     row = ROW | {"hardware": "Xeon Platinum 8380 x2", "precision": "fp32", "threads": threads, "runtime": runtime}
     assert read_setting(row).place.cores == cores
+
+
+@pytest.mark.parametrize("threads", ["200", "0", "-1", "1.5", "nan cores", "half", "65 sockets", "9" * 5000])
+def test_threads_that_no_machine_has(threads: str) -> None:
+    with pytest.raises(UserError, match="threads"):
+        read_setting(ROW | {"hardware": "Xeon Platinum 8380 x2", "precision": "fp32", "threads": threads})
+
+
+SAPPHIRE = "Xeon Sapphire Rapids 8488C (AWS c7i/m7i)"
+
+
+@pytest.mark.parametrize(
+    ("hardware", "instance", "threads", "cores", "told"),
+    [
+        ("c7i.large", "", "", 1, "c7i.large taken for 1 of its cores"),
+        ("c7i.large", "", "2", 1, "c7i.large taken for 1 of its cores"),
+        (SAPPHIRE, "AWS c7i.xlarge", "", 2, "c7i.xlarge taken for 2 of its cores"),
+        (SAPPHIRE, "bare metal", "", 48, "cores assumed: 48, one socket"),
+        (f"{SAPPHIRE} per vCPU", "", "", 0.5, "a vcpu taken for 0.5 of its cores"),
+        (f"{SAPPHIRE} per vCPU", "", "4", 2, "4 vcpus taken for 2 of its cores"),
+        (f"{SAPPHIRE}, 8 cores", "", "", 8, ""),
+        (SAPPHIRE, "", "8", 8, ""),
+        ("c6a.48xlarge", "", "", 48, "c6a.48xlarge taken for 96 of its cores; cores assumed: 48, one socket"),
+    ],
+)
+def test_cores_are_those_of_the_machine_and_what_is_assumed_is_told(
+    hardware: str, instance: str, threads: str, cores: float, told: str
+) -> None:
+    row = ROW | {"hardware": hardware, "instance": instance, "threads": threads, "precision": "fp32"}
+    place = read_setting(row | {"runtime": "PyTorch"}).place
+    assert (place.cores, place.told) == (cores, told)
+
+
+@pytest.mark.parametrize("column", ["batch_size", "seq_len"])
+def test_what_is_larger_than_any_machine_holds_is_refused(column: str) -> None:
+    with pytest.raises(UserError, match=f"{column} '1e300' is more than 1,000,000"):
+        read_setting(ROW | {column: "1e300"})
+
+
+def test_a_rate_of_several_cards_is_of_all_their_batches() -> None:
+    rate = ROW | {"metric": "throughput", "unit": "seq/s", "value": "400"}
+    assert observe(rate | {"hardware": "T4 x4"}).seconds == 4 * observe(rate).seconds
 
 
 def test_batches_as_they_are_written() -> None:
