@@ -93,7 +93,7 @@ def read_row(cells: dict[str, str], line: int, here: Device | None = None) -> Qu
 def answer_questions(projector: Projector, questions: Sequence[Question]) -> list[Answer]:
     """An answer to each question, in its own metric and unit."""
     asked = [each for each in questions if each.setting is not None]
-    settings = [each.setting for each in asked if each.setting is not None]
+    settings = [projector.as_measured(each.setting) for each in asked if each.setting is not None]
     projected = iter(projector.project(settings, [each.metric for each in asked]))
     return [
         _in_units(each, next(projected))

@@ -82,6 +82,30 @@ def test_cards_answer_more_texts_no_sooner(tmp_path: Path) -> None:
     assert "4 of them side by side" in four.evidence
 
 
+def test_a_runtime_is_known_however_much_of_its_name_is_said(tmp_path: Path) -> None:
+    names = ("TensorRT", "NVIDIA TensorRT", "TensorRT 11", "OpenVINO")
+    lines = [f"bert-large,A100-SXM4-80GB,fp16,{name},8,384,,latency_mean,ms" for name in names]
+    short, whole, newer, other = answer_questions(Projector(), read_questions(written(tmp_path, *lines)))
+    for each in (short, whole):
+        assert each.evidence.startswith("A100 with tensorrt measured")
+        assert "not " not in each.evidence
+    assert "times, not as TensorRT 11, nearest" in newer.evidence
+    assert "not with OpenVINO" in other.evidence
+    widths = [each.high / each.low for each in (whole, short, newer, other) if each.high and each.low]
+    assert widths == sorted(widths)
+    assert (short.value, short.low, short.high) == (whole.value, whole.low, whole.high)
+
+
+def test_whoever_does_not_say_the_version_knows_no_more(tmp_path: Path) -> None:
+    names = ("torch-neuronx PyTorch 2.8, Neuron 2.26", "torch-neuronx", "torch-neuronx PyTorch 9")
+    lines = [f'bert-base,Inferentia2,bf16,"{name}",1,128,,latency_mean,ms' for name in names]
+    told, short, unknown = answer_questions(Projector(), read_questions(written(tmp_path, *lines)))
+    assert told.value is not None
+    assert (short.value, short.low, short.high) == (told.value, told.low, told.high)
+    assert not unknown.is_known
+    assert "not as torch-neuronx PyTorch 9" in unknown.evidence
+
+
 def test_evidence_says_what_was_assumed_of_cores(tmp_path: Path) -> None:
     path = written(
         tmp_path,
