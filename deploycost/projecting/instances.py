@@ -7,7 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 from deploycost.errors import UserError, nearest
-from pricing.book import VcpuKind, load_book
+from pricing.book import PriceError, VcpuKind, load_book
 
 # How AWS, GCP, Azure and Lambda name theirs. A word of another form is looked for in no price book.
 _LIKE_ONE = re.compile(
@@ -61,7 +61,11 @@ def _by_size(name: str, found: re.Match[str]) -> Instance | None:
 @cache
 def _instances() -> dict[str, Instance]:
     known = {}
-    for offer in load_book().offers:
+    try:
+        book = load_book()
+    except PriceError as error:
+        raise UserError(str(error)) from None
+    for offer in book.offers:
         kind = offer.instance_type.casefold()
         chip = offer.accelerator_name or offer.cpu_model
         each = Instance(offer.instance_type, chip, float(offer.accelerator_count), float(offer.vcpus), offer.vcpu_is)

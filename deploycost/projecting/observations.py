@@ -24,9 +24,27 @@ Metric = Literal[
 METRICS: tuple[Metric, ...] = (
     "throughput", "latency_mean", "latency_p50", "latency_p90", "latency_p95", "latency_p99", "latency_compute_mean",
 )  # fmt: skip
-# Milliseconds per unit of a latency; sequences per unit of a throughput.
-_LATENCY_UNITS_MS = {"ms": 1.0, "s": 1000.0, "us": 1e-3, "sec": 1000.0}
-_THROUGHPUT_UNITS = ("seq/s", "fps", "inf/s", "seqs/s", "samples/s", "sentences/s", "req/s", "requests/s", "rps", "")
+# Milliseconds per unit of a latency, whose plural means the same.
+_LATENCY_UNITS_MS = {
+    "": 1.0, "ms": 1.0, "msec": 1.0, "milli": 1.0, "millisecond": 1.0, "s": 1000.0, "sec": 1000.0, "second": 1000.0,
+    "us": 1e-3, "usec": 1e-3, "µs": 1e-3, "μs": 1e-3, "microsecond": 1e-3,
+}  # fmt: skip
+# What a rate may count: a text is what a request asks about. Tokens and batches are other things.
+_COUNTED = (
+    "seq", "sequence", "sample", "sentence", "text", "inf", "inference", "req", "request", "query", "querie", "example",
+    "item", "document", "doc", "prediction", "frame", "record",
+)  # fmt: skip
+_RATE_UNITS = ("", "qps", "rps", "fps", "ips", "sps")
+_PER_SECOND = re.compile(r"([a-z]+?)s?(?:/| per )(?:s|secs?|seconds?)")
+# What the words of a metric's name tell; other words than these are of another metric.
+_KIND_WORDS: dict[str, Metric] = {
+    "mean": "latency_mean", "avg": "latency_mean", "average": "latency_mean",
+    "p50": "latency_p50", "median": "latency_p50", "50th": "latency_p50",
+    "p90": "latency_p90", "90th": "latency_p90", "p95": "latency_p95", "95th": "latency_p95",
+    "p99": "latency_p99", "99th": "latency_p99",
+    "throughput": "throughput", "qps": "throughput", "rps": "throughput", "fps": "throughput",
+}  # fmt: skip
+_OTHER_WORDS = {"latency", "percentile", "response", "time", "batch", "ms"}
 NEEDED_COLUMNS = ("model", "hardware", "precision", "runtime", "batch_size", "seq_len", "metric")
 # No batch, text or machine is larger: what is, was read wrongly.
 _MOST = 1_000_000
@@ -115,7 +133,7 @@ def read_setting(row: Mapping[str, str | None], here: Device | None = None) -> S
     shape = cells.read("model", find_shape)
     runtime = cells.read("runtime", _runtime)
     batch = cells.read("batch_size", _batch)
-    tokens = cells.read("seq_len", _count)
+    tokens = cells.read("seq_len", _tokens)
     many = runtime is not None and runtime.streams
     place = cells.read("hardware", lambda name: _whole_place(name, here))
     if place is not None and place.device.kind == "cpu":
@@ -141,23 +159,53 @@ def read_setting(row: Mapping[str, str | None], here: Device | None = None) -> S
 
 
 def read_metric(row: Mapping[str, str | None]) -> tuple[Metric, float]:
-    """The metric of a row, and what one of its units is: milliseconds of a latency, sequences of a throughput.
+    """The metric of a row, and what one of its units is: milliseconds of a latency, texts per second of a throughput.
 
     Raises:
         UserError: there is no such metric or unit.
     """
     name = (row.get("metric") or "").strip().casefold()
-    unit = (row.get("unit") or "").strip().casefold()
-    name = {"latency": "latency_mean", "latency_avg": "latency_mean", "latency_median": "latency_p50"}.get(name, name)
-    if name not in METRICS:
+    unit = re.sub(r"\s*/\s*", "/", " ".join((row.get("unit") or "").casefold().split()))
+    metric = cast(Metric, name) if name in METRICS else _metric_in(name)
+    if metric is None:
         raise unknown_name("metric", name, METRICS)
-    if name == "throughput":
-        if unit not in _THROUGHPUT_UNITS:
-            raise unknown_name("unit of a throughput", unit, _THROUGHPUT_UNITS[:-1])
+    if metric == "throughput":
+        counted_each = _PER_SECOND.fullmatch(unit)
+        if unit not in _RATE_UNITS and not (counted_each and counted_each.group(1) in _COUNTED):
+            raise unknown_name(
+                "unit of a throughput", unit, ("seq/s", "samples/sec", "requests per second", "qps", "fps")
+            )
         return "throughput", 1.0
-    if unit and unit not in _LATENCY_UNITS_MS:
-        raise unknown_name("unit of a latency", unit, _LATENCY_UNITS_MS)
-    return cast(Metric, name), _LATENCY_UNITS_MS[unit or "ms"]
+    unit = re.sub(r"(?:/| per )batch$", "", unit)
+    of_each = _LATENCY_UNITS_MS.get(unit, _LATENCY_UNITS_MS.get(unit.removesuffix("s")))
+    if of_each is None:
+        raise unknown_name("unit of a latency", unit, [each for each in _LATENCY_UNITS_MS if each])
+    return metric, of_each
+
+
+def _metric_in(name: str) -> Metric | None:
+    """The metric that words such as `p95 latency` or `latency (ms)` mean, None where they mean none or two."""
+    words = set(re.findall(r"[a-z0-9µ]+", name))
+    kinds: set[Metric] = {_KIND_WORDS[word] for word in words if word in _KIND_WORDS}
+    told_otherwise = "throughput" in kinds and "latency" in words
+    if words - set(_KIND_WORDS) - _OTHER_WORDS or len(kinds) > 1 or told_otherwise:
+        return None
+    if kinds:
+        return kinds.pop()
+    return "latency_mean" if "latency" in words else None
+
+
+def refuse_latency_of_streams(setting: Setting, metric: Metric) -> None:
+    """Refuses what a rate of many streams at once does not tell: how long one of them takes.
+
+    Raises:
+        UserError: a latency is asked of a runtime that answers as many at once as it sees fit.
+    """
+    if setting.runtime.streams and metric != "throughput":
+        raise UserError(
+            f"{metric} of {setting.runtime_label!r}: its throughput is of many streams at once, and how many was not "
+            "told; ask for throughput, or for the latency hint"
+        )
 
 
 def observe(row: Mapping[str, str | None]) -> Observation:
@@ -168,6 +216,7 @@ def observe(row: Mapping[str, str | None]) -> Observation:
     """
     setting = read_setting(row)
     metric, unit = read_metric(row)
+    refuse_latency_of_streams(setting, metric)
     value = float(row.get("value") or "nan")
     if not isfinite(value) or value <= 0:
         raise UserError(f"value {row.get('value')!r} is no number above zero")
@@ -217,7 +266,13 @@ def _precision(name: str, kind: Kind) -> Precision:
 def _batch(text: str) -> int:
     if text.startswith("auto"):
         return _AUTOMATIC_BATCH
-    return _count(re.sub(r"\s*per stream.*$", "", text))
+    return _count(
+        re.sub(r"\s*per (?:stream|gpu|card|chip|device|core).*$|^(?:batch|bs)\s*[=:]?\s*", "", text.casefold())
+    )
+
+
+def _tokens(text: str) -> int:
+    return _count(re.sub(r"\s*tokens?$", "", text.casefold()))
 
 
 def _count(text: str) -> int:

@@ -7,11 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploycost.errors import UserError, nearest
 from deploycost.projecting.hardware import Device
-from deploycost.projecting.observations import NEEDED_COLUMNS, Metric, Setting, read_metric, read_setting
+from deploycost.projecting.observations import (
+    NEEDED_COLUMNS,
+    Metric,
+    Setting,
+    read_metric,
+    read_setting,
+    refuse_latency_of_streams,
+)
 from deploycost.projecting.projection import Projected, Projector
+
+if TYPE_CHECKING:
+    from _csv import Reader as CsvReader
 
 ANSWER_COLUMNS = ("predicted", "low90", "high90", "evidence")
 _MEASURE = "measure it there with 'deploycost loadtest'"
@@ -53,24 +64,32 @@ def read_questions(path: Path, here: Device | None = None) -> list[Question]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [cells for cells in csv.reader(file, strict=True) if cells]
+            lines = _numbered(csv.reader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from None
-    header = [name.strip() for name in lines[0]] if lines else []
+    header = [name.strip() for name in lines[0][1]] if lines else []
     amiss = [f"column {name!r} is missing{nearest(name, header)}" for name in NEEDED_COLUMNS if name not in header]
     amiss += [f"column {name!r} is there twice" for name in dict.fromkeys(header) if header.count(name) > 1]
     amiss += [
         f"line {number} has {len(cells)} cells, not {len(header)}"
-        for number, cells in enumerate(lines[1:], start=2)
+        for number, cells in lines[1:]
         if len(cells) != len(header)
     ]
     if not amiss and len(lines) < 2:
         amiss.append("it holds no rows")
     if amiss:
         raise UserError(f"{path}: {'; '.join(amiss)}; expected the columns {', '.join(NEEDED_COLUMNS)} and others")
-    return [
-        read_row(dict(zip(header, cells, strict=True)), number, here) for number, cells in enumerate(lines[1:], start=2)
-    ]
+    return [read_row(dict(zip(header, cells, strict=True)), number, here) for number, cells in lines[1:]]
+
+
+def _numbered(reader: CsvReader) -> list[tuple[int, list[str]]]:
+    """The rows that hold cells, each with the line that it begins on: empty lines count, and so do those in a cell."""
+    rows, begins = [], 1
+    for cells in reader:
+        if cells:
+            rows.append((begins, cells))
+        begins = reader.line_num + 1
+    return rows
 
 
 def read_row(cells: dict[str, str], line: int, here: Device | None = None) -> Question:
@@ -85,7 +104,12 @@ def read_row(cells: dict[str, str], line: int, here: Device | None = None) -> Qu
         metric, unit = read_metric(cells)
     except UserError as error:
         mistakes.append(str(error))
-    if setting is None or metric is None:
+    if setting is not None and metric is not None:
+        try:
+            refuse_latency_of_streams(setting, metric)
+        except UserError as error:
+            mistakes.append(str(error))
+    if setting is None or metric is None or mistakes:
         return Question(cells, line, mistake="; ".join(mistakes))
     return Question(cells, line, setting, metric, unit)
 

@@ -57,7 +57,22 @@ def test_metrics_and_units() -> None:
     assert read_metric({"metric": "latency_p99", "unit": "ms"}) == ("latency_p99", 1.0)
     assert read_metric({"metric": "latency_mean", "unit": "s"}) == ("latency_mean", 1000.0)
     assert read_metric({"metric": "throughput", "unit": "FPS"}) == ("throughput", 1.0)
+    for spelt, metric in (
+        ("latency", "latency_mean"), ("Average latency", "latency_mean"), ("latency_ms", "latency_mean"),
+        ("p95", "latency_p95"), ("latency (p99)", "latency_p99"), ("95th percentile latency", "latency_p95"),
+        ("median", "latency_p50"), ("QPS", "throughput"),
+    ):  # fmt: skip
+        assert read_metric({"metric": spelt})[0] == metric
+    for unit, ms in (("milliseconds", 1), ("msec", 1), ("seconds", 1000), ("µs", 1e-3), ("ms/batch", 1)):
+        assert read_metric({"metric": "latency_mean", "unit": unit}) == ("latency_mean", ms)
+    for unit in ("qps", "samples/sec", "Sentences per second", "inferences/s", "queries/s", ""):
+        assert read_metric({"metric": "throughput", "unit": unit}) == ("throughput", 1.0)
     for row, told in (
+        ({"metric": "latency p99.9"}, "unknown metric"),
+        ({"metric": "latency throughput"}, "unknown metric"),
+        ({"metric": "throughput", "unit": "tokens/s"}, "unknown unit of a throughput"),
+        ({"metric": "throughput", "unit": "batches/s"}, "unknown unit of a throughput"),
+        ({"metric": "latency_mean", "unit": "ms/seq"}, "unknown unit of a latency"),
         ({"metric": "latencyp95"}, "unknown metric 'latencyp95' .*latency_p95"),
         ({"metric": "throughput", "unit": "ms"}, "unknown unit of a throughput"),
         ({"metric": "latency_mean", "unit": "seq/s"}, "unknown unit of a latency"),
@@ -133,6 +148,14 @@ def test_a_rate_of_several_cards_is_of_all_their_batches() -> None:
 def test_batches_as_they_are_written() -> None:
     assert read_setting(ROW | {"batch_size": "1 per stream (streams auto)"}).batch == 1
     assert read_setting(ROW | {"batch_size": "8.0"}).batch == 8
+    assert read_setting(ROW | {"batch_size": "bs=8", "seq_len": "128 tokens"}).batch == 8
+
+
+def test_a_rate_of_many_streams_tells_no_latency() -> None:
+    streams = ROW | {"hardware": "Xeon Platinum 8580 x2", "precision": "int8", "runtime": "OpenVINO, throughput hint"}
+    assert observe(streams | {"metric": "throughput", "unit": "FPS", "value": "3855"}).seconds > 0
+    with pytest.raises(UserError, match=r"latency_p95 of 'OpenVINO, throughput hint': .* many streams at once"):
+        observe(streams)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +168,8 @@ def test_batches_as_they_are_written() -> None:
         ("PyTorch (NGC 20.12)", "torch", "eager"),
         ("transformers", "torch", "eager"),
         ("Intel Extension for PyTorch", "torchscript", "graph"),
+        ("PyTorch 2.4 (compiled)", "torchscript", "graph"),
+        ("ort_cuda", "onnxruntime", "graph"),
     ],
 )
 def test_runtimes_by_class(name: str, expected: str, group: str) -> None:
@@ -157,4 +182,8 @@ def test_precisions() -> None:
     assert find_precision("fp32 model, bf16 matmul", "accelerator") == "fp16"
     assert find_precision("tf32", "cpu") == "fp32"
     assert find_precision("INT8-v2", "gpu") == "int8"
+    assert find_precision("FP-16", "gpu") == find_precision("bfloat16", "gpu") == "fp16"
+    assert find_precision("TF-32", "gpu") == "tf32"
+    assert find_precision("single precision", "gpu") == "fp32"
+    assert find_precision("8-bit", "cpu") == "int8"
     assert find_precision("fp7", "gpu") is None

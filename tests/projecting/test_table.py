@@ -130,6 +130,19 @@ def test_all_mistakes_of_a_file_at_once(tmp_path: Path) -> None:
         assert part in str(told.value)
 
 
+def test_lines_are_counted_as_they_stand_in_the_file(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "",
+        '"mini\nlm",T4,fp16,ONNX Runtime,8,64,,latency_mean,ms',
+        "minilm,T5,fp16,ONNX Runtime,8,64,,latency_mean,ms",
+    )
+    assert [each.line for each in read_questions(path)] == [3, 5]
+    path.write_text(f"{HEADER}\n\nminilm,T4\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 3 has 2 cells"):
+        read_questions(path)
+
+
 def test_files_that_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no rows"):
         read_questions(written(tmp_path))
