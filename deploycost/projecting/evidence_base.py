@@ -17,7 +17,9 @@ BASE_METRICS: tuple[Metric, ...] = (
 )  # fmt: skip
 
 
-_MAKERS = {"nvidia", "intel", "aws", "amazon", "microsoft", "google"}
+# What tells no runtime from another, and what is one by several names.
+_MAKERS_AND_KINDS = {"nvidia", "intel", "aws", "amazon", "microsoft", "google", "cuda", "gpu", "cpu"}
+_SAME_WORDS = ((r"onnx ?(?:runtime|rt)|\bort\b", "onnx runtime"), (r"\btrt\b", "tensorrt"), (r"\btf\b", "tensorflow"))
 
 
 class Evidence(NamedTuple):
@@ -56,7 +58,10 @@ def known_of(settings: Iterable[Setting]) -> Known:
 @cache
 def words_of(runtime_label: str) -> frozenset[str]:
     """The words and versions of a runtime's name, without its maker's."""
-    return frozenset(re.findall(r"[a-z]+|\d+(?:\.\d+)*", runtime_label.casefold())) - _MAKERS
+    text = runtime_label.casefold().replace("_", " ")
+    for pattern, word in _SAME_WORDS:
+        text = re.sub(pattern, word, text)
+    return frozenset(re.findall(r"[a-z]+|\d+(?:\.\d+)*", text)) - _MAKERS_AND_KINDS
 
 
 def evidence_of(observations: Iterable[Observation]) -> Evidence:

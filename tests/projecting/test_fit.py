@@ -3,7 +3,7 @@ from statistics import median
 
 import pytest
 
-from deploycost.projecting.evidence_base import evidence_of
+from deploycost.projecting.evidence_base import evidence_of, words_of
 from deploycost.projecting.fit import (
     WAYS,
     LeftOut,
@@ -115,3 +115,17 @@ def test_a_mean_is_its_own_base_where_it_was_measured() -> None:
     assert factors["gpu/latency_mean"] == factors["onnxruntime-cpu/latency_mean"] == NO_FACTOR
     # Of these rates and single latencies alone were measured.
     assert not [name for name in factors if name.endswith("latency_mean") and name.startswith(("acc", "neuron"))]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("NVIDIA TensorRT", "trt"),
+        ("ONNX Runtime", "onnxruntime-gpu"),
+        ("ort_cuda", "ONNX Runtime"),
+        ("TF", "TensorFlow"),
+    ],
+)
+def test_one_runtime_by_several_names(one: str, other: str) -> None:
+    assert words_of(one) == words_of(other)
+    assert words_of(f"{one} 2.8") > words_of(other)
