@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from deploycost.errors import UserError, nearest
-from deploycost.projecting.instances import Instance, split_instance
+from deploycost.projecting.instances import PLACEHOLDER, Instance, split_instance
 from deploycost.projecting.machine_words import counted
 
 DATA_FOLDER = Path(__file__).parent / "data"
@@ -165,10 +165,14 @@ def find_place(name: str) -> Place:
     if instance is None:
         return _all_of(_find_device(rest, name), count or 1)
     try:
-        device = _find_device(rest, name)
+        device = _find_device(rest.replace(PLACEHOLDER, " "), name)
     except UserError:
-        return _all_of_instance(instance, count or 1)
-    return _all_of(device, count or 1) if device.kind != "cpu" else cores_of(instance, device)
+        place = _all_of_instance(instance, count or 1)
+    else:
+        place = _all_of(device, count or 1) if device.kind != "cpu" else cores_of(instance, device)
+    if place.device.kind == "cpu" and (count or 1) > 1:
+        raise UserError(f"hardware {name!r} is {count} machines, and a text is computed by one: name one")
+    return place
 
 
 def _all_of(device: Device, count: int) -> Place:

@@ -20,6 +20,10 @@ _LIKE_ONE = re.compile(
 )
 
 
+# What stands for an instance where its name is taken out.
+PLACEHOLDER = "machine"
+
+
 class Instance(NamedTuple):
     """A machine for hire: its chip as the price book calls it, None where that is not known.
 
@@ -34,7 +38,7 @@ class Instance(NamedTuple):
 
 
 def split_instance(text: str) -> tuple[str, Instance | None]:
-    """A text without the name of an instance in it, and that instance, None where there is none.
+    """A text with `machine` for the name of an instance in it, and that instance, None where there is none.
 
     Raises:
         UserError: it is like the name of one, but of none that is known.
@@ -47,7 +51,7 @@ def split_instance(text: str) -> tuple[str, Instance | None]:
     instance = known.get(name) or _by_size(name, found)
     if instance is None:
         raise UserError(f"unknown instance type {name!r}{nearest(name, list(known))}")
-    return f"{lowered[: found.start()]} {lowered[found.end() :]}", instance
+    return f"{lowered[: found.start()]}{PLACEHOLDER}{lowered[found.end() :]}", instance
 
 
 def _by_size(name: str, found: re.Match[str]) -> Instance | None:

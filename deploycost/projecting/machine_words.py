@@ -13,7 +13,7 @@ _MOST_CHIPS = 64
 # More tell nothing but that a number is far too large.
 _DIGITS = 9
 _NUMBERS = {"a": 1, "single": 1, "one": 1, "dual": 2, "two": 2, "both": 2, "three": 3, "quad": 4, "four": 4, "eight": 8}
-_NUMBER = rf"(\d+|{'|'.join(_NUMBERS)})"
+_NUMBER = rf"(\d{{1,2}}|{'|'.join(_NUMBERS)})"
 # `T4 x4`, `(x4)`, `A100x4`, `A100 4x`; not the x of names such as DGX-2, RTX 40 or x86.
 _AFTER = re.compile(
     r"(?<=[\s(])[x*]\s*(?!86\b|64\b)(\d+)(?![\w.])"
@@ -25,16 +25,19 @@ _BEFORE = re.compile(
     r"(?<![\w.])(\d+)\s*[x*][\s-]*(?!large)(?=[a-z0-9])"
     r"|^\s*(\d{1,2}|dual|two|quad|four|eight)\s+(?!v?cpus?\b|cores?\b|threads?\b|[gm]hz\b|gi?b\b)(?=[a-z])"
 )
-# `2 sockets`, `dual-socket`, `single GPU`, `2S`.
+# `2 sockets`, `dual-socket`, `single GPU`, `2S`; not the number of a `Graviton 3 processor` or of an `RTX 3090 GPU`.
 _OF_UNITS = re.compile(
-    rf"(?<![\w.]){_NUMBER}[\s-]*(?:sockets?|gpus?|cards?|chips?|accelerators?|processors?)(?!\w)"
+    rf"(?<![\w.])(?<!graviton )(?<!inferentia )(?<!trainium ){_NUMBER}[\s-]*"
+    r"(?:sockets?|gpus?|cards?|chips?|accelerators?|processors?)(?!\w)"
     r"|(?<![\w.])([1248])[sp](?![\w.])"
 )
 _SHARE = re.compile(r"\bmig\b|\bvgpu\b|\d+g\.\d+gb|(?<!\w)\d*\.\d+\s*[x*]|\bhalf\b|(?<![\w.])1/\d")
 _CORES_TOLD = re.compile(r"(?<![\w.])\d+[\s-]*(?:cores?|threads?|vcpus?)(?!\w)|(?<!\w)(?:per|one|a)[\s-]*vcpu(?!\w)")
 _BLANK = ("", "nan", "none", "n/a", "-", "auto", "default")
 _ALL = re.compile(r"(?:all|max)(?:\s*(?:the\s*)?(?:physical\s*)?(?:cores?|threads?|v?cpus?|sockets?))?(?:\s*\(.*\))?")
-_THREADS = re.compile(rf"(?:{_NUMBER}[\s-]*)?((?:physical|logical|hyper|cpu)?[\s-]*[a-z]*)(?:\s*\(.*\))?")
+_THREADS = re.compile(
+    rf"(?:(\d+|{'|'.join(_NUMBERS)})[\s-]*)?((?:physical|logical|hyper|cpu)?[\s-]*[a-z]*)(?:\s*\(.*\))?"
+)
 _CORES_AND_THREADS = re.compile(r"(\d+)\s*c(?:ores?)?\s*[/,]?\s*\d+\s*t(?:hreads?)?")
 _UNITS: dict[str, Unit] = {
     "": "core", "thread": "core", "core": "core", "physicalcore": "core", "cputhread": "core", "cpucore": "core",

@@ -46,13 +46,13 @@ _KIND_WORDS: dict[str, Metric] = {
 }  # fmt: skip
 _OTHER_WORDS = {"latency", "percentile", "response", "time", "batch", "ms"}
 NEEDED_COLUMNS = ("model", "hardware", "precision", "runtime", "batch_size", "seq_len", "metric")
-# No batch, text or machine is larger: what is, was read wrongly.
-_MOST = 1_000_000
-_THREADS_OF_A_CORE = 2
 # What a batch of the runtime's own choosing is taken for.
 _AUTOMATIC_BATCH = 16
 # Rows of one identity that differ by more than this were transcribed wrongly, and nothing says which.
 _SAME_RATIO = 1.10
+# No batch and no text is larger: what is, was read wrongly.
+_MOST = 1_000_000
+_THREADS_OF_A_CORE = 2
 
 
 _Read = TypeVar("_Read")
@@ -139,7 +139,7 @@ def read_setting(row: Mapping[str, str | None], here: Device | None = None) -> S
     if place is not None and place.device.kind == "cpu":
         whole = place
         words = _words_of_cores(cells.text("threads"), cores_told(cells.text("hardware")))
-        place = cells.read("threads", lambda _: _used(_rented(whole, cells.text("instance")), words, many))
+        place = cells.read("threads", lambda _: _used(_rented(whole, cells.text("instance"), words), words, many))
     kind = place.device.kind if place else "gpu"
     precision: Precision | None = cells.read("precision", lambda name: _precision(name, kind))
     if shape is None or runtime is None or batch is None or tokens is None or place is None or precision is None:
@@ -295,9 +295,14 @@ def _whole_place(name: str, here: Device | None) -> Place:
     return Place(here, 1, float(here.cores))
 
 
-def _rented(whole: Place, instance: str) -> Place:
+def _rented(whole: Place, instance: str, words: str) -> Place:
     """The cores of the instance that a CPU was in, where it says so; any other words may stand there."""
-    found = None if whole.told else split_instance(instance)[1]
+    try:
+        found = None if whole.told else split_instance(instance)[1]
+    except UserError:
+        if read_used(words) is None:
+            raise
+        return whole  # it is told what was used of it, whatever it is
     return cores_of(found, whole.device) if found else whole
 
 
@@ -327,5 +332,6 @@ def _used(whole: Place, words: str, many: bool) -> Place:
     if cores > most:
         raise ValueError(f"{words!r} are more than the {most:g} of {device.name}")
     told = f"{words} taken for {cores:g} of its cores" if used.unit == "vcpu" else whole.told
-    # More threads than cores take turns.
+    if cores > all_cores:
+        told = told or f"{words} threads on {all_cores:g} cores"  # where they take turns
     return Place(device, whole.sockets, min(cores, all_cores), told)

@@ -37,13 +37,6 @@ def test_a_file_of_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert output.read_text().splitlines()[0].endswith(",predicted,low90,high90,evidence")
 
 
-def test_of_many_streams_at_once_only_their_rate_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["project", "--hardware", "8380 x2", "--runtime", "OpenVINO throughput hint", "--json"]) == 0
-    (answer,) = json.loads(capsys.readouterr().out)["answers"]
-    assert answer["metric"] == "throughput"
-    assert answer["evidence"].endswith("cores assumed: 80, all")
-
-
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -77,3 +70,10 @@ def test_mistakes_are_one_line(arguments: list[str], told: str, capsys: pytest.C
     error = capsys.readouterr().err
     assert told in error
     assert len(error.splitlines()) == 1
+
+
+def test_of_many_streams_at_once_only_their_rate_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["project", "--hardware", "8380 x2", "--runtime", "OpenVINO throughput hint", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["answers"]
+    assert answer["metric"] == "throughput"
+    assert answer["evidence"].endswith("cores assumed: 80, all")

@@ -35,6 +35,10 @@ from deploycost.projecting.hardware import DATA_FOLDER, devices, find_place
         ("dual Xeon 8380", "Xeon Platinum 8380", 2, 80),
         ("Xeon 8380, 2 sockets", "Xeon Platinum 8380", 2, 80),
         ("Apple M1 Max", "Apple M1 Max", 1, None),
+        ("RTX 3090 GPU", "RTX 3090", 1, None),
+        ("Intel(R) Xeon(R) Platinum 8380 Processor", "Xeon Platinum 8380", 1, 40),
+        ("Graviton 3 processor", "Graviton3 (c7g)", 1, 64),
+        ("AMD EPYC 9R14 96-Core Processor", "EPYC Genoa 9R14 (AWS c7a/m7a)", 1, 96),
         ("EPYC Genoa 9R14", "EPYC Genoa 9R14 (AWS c7a/m7a)", 1, 96),
     ],
 )
@@ -58,6 +62,7 @@ def test_names_that_people_use(name: str, device: str, sockets: int, cores: int 
         ("T4 (g4dn.12xlarge)", "T4", 1, None),
         ("inf2.24xlarge", "Inferentia2 (per chip)", 6, None),
         ("gpu_8x_a100", "A100-40GB-SXM", 8, None),
+        ("2x g4dn.xlarge", "T4", 2, None),
     ],
 )
 def test_instances_are_as_large_as_the_price_book_says(name: str, device: str, sockets: int, cores: int | None) -> None:
@@ -77,6 +82,7 @@ def test_instances_are_as_large_as_the_price_book_says(name: str, device: str, s
         ("g6f.large", "has a share of a L4"),
         ("Apple M2 Max", "unknown hardware 'Apple M2 Max'"),
         ("RTX 3090 Ti", "unknown hardware 'RTX 3090 Ti'"),
+        ("2x c7i.large", "is 2 machines"),
         ("q9.medium", "unknown instance type 'q9.medium'"),
         ("m5.large", "Xeon Skylake/Cascade Lake"),  # either of two
     ],

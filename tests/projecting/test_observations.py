@@ -123,6 +123,8 @@ SAPPHIRE = "Xeon Sapphire Rapids 8488C (AWS c7i/m7i)"
         (f"{SAPPHIRE} per vCPU", "", "4", 2, "4 vcpus taken for 2 of its cores"),
         (f"{SAPPHIRE}, 8 cores", "", "", 8, ""),
         (SAPPHIRE, "", "8", 8, ""),
+        (SAPPHIRE, "q9.medium", "8", 8, ""),  # in no price book, but it is told what was used
+        (SAPPHIRE, "", "96", 48, "96 threads on 48 cores"),
         ("c6a.48xlarge", "", "", 48, "c6a.48xlarge taken for 96 of its cores; cores assumed: 48, one socket"),
     ],
 )
