@@ -20,6 +20,8 @@ _LIKE_ONE = re.compile(
 )
 
 
+# No instance has more; a size with more digits has.
+_MOST_VCPUS, _DIGITS = 1024, 9
 # What stands for an instance where its name is taken out.
 PLACEHOLDER = "machine"
 
@@ -59,7 +61,8 @@ def _by_size(name: str, found: re.Match[str]) -> Instance | None:
     size = found["size"]
     if size is None or not size.endswith("large"):
         return None
-    return Instance(name, None, 0, 2.0 if size == "large" else 4.0 * int(found["times"] or 1))
+    vcpus = 2.0 if size == "large" else 4.0 * int((found["times"] or "1")[:_DIGITS])
+    return Instance(name, None, 0, vcpus) if 0 < vcpus <= _MOST_VCPUS else None
 
 
 @cache

@@ -100,9 +100,7 @@ def find_shape(name: str) -> Shape:
     """
     if not name.strip():
         raise UserError(f"no model is named; {_EXPECTED}")
-    path = Path(name).expanduser()
-    if path.is_dir():
-        path = path / ("model.onnx" if (path / "model.onnx").exists() else "config.json")
+    path = _file_of(name)
     if path.suffix == ".onnx":
         return _from_graph(path)
     if path.suffix == ".json":
@@ -123,6 +121,17 @@ def find_shape(name: str) -> Shape:
                 raise UserError(f"model {name!r} tells another size than that of {start}; {_EXPECTED}")
             return _NAMED[start]
     raise UserError(f"unknown model {name!r}{nearest(squeezed, [*_NAMED, *_ALIASES])}; {_EXPECTED}")
+
+
+def _file_of(name: str) -> Path:
+    """The path that a name may be; of a folder the graph or the config in it."""
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return path / ("model.onnx" if (path / "model.onnx").exists() else "config.json")
+    except (OSError, RuntimeError):  # too long for a file, or in nobody's home
+        return Path(name)
+    return path
 
 
 def _tells_another_size(start: str, rest: str) -> bool:

@@ -83,6 +83,8 @@ def test_instances_are_as_large_as_the_price_book_says(name: str, device: str, s
         ("Apple M2 Max", "unknown hardware 'Apple M2 Max'"),
         ("RTX 3090 Ti", "unknown hardware 'RTX 3090 Ti'"),
         ("2x c7i.large", "is 2 machines"),
+        ("c6i.0xlarge", "unknown instance type 'c6i.0xlarge'"),
+        (f"c6i.{'9' * 5000}xlarge", "unknown instance type"),
         ("q9.medium", "unknown instance type 'q9.medium'"),
         ("m5.large", "Xeon Skylake/Cascade Lake"),  # either of two
     ],

@@ -59,6 +59,12 @@ def test_a_known_start_is_no_answer_where_the_size_is_another(name: str) -> None
         find_shape(name)
 
 
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/brt", "brt" * 1000])
+def test_what_can_be_no_file_is_an_unknown_name(name: str) -> None:
+    with pytest.raises(UserError, match=f"unknown model '{name}'"):
+        find_shape(name)
+
+
 @pytest.mark.parametrize("name", ["", " "])
 def test_no_name_is_no_folder(name: str, tiny_bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tiny_bases["bert"])
