@@ -175,7 +175,7 @@ def _reading() -> str:
 - **Two groups are no test:** of accelerators with a runtime that was not measured there are two tables of one chip, of
   different versions of its runtime, that differ by a factor of two where they should agree. An interval made from one
   as from many groups held half of the other. One alone now reaches as far as any row of a new accelerator needed, and
-  the shipped one, of both, as far as the worse of the two.
+  the shipped one as far as the worse of the two, and in deviations no less far than where the runtime was measured.
 - **CPU peaks are derived**: clock times operations per cycle times cores, most from memory of data sheets. A wrong
   clock is a wrong projection; the interval of a device that was never measured has met such mistakes.
 - Left out of the evidence are rows that contradict their doubles by more than 10 % (one table of BERT-base fp32 on

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from deploycost.commands.options import Place
+from deploycost.commands.options.flag import flag_name
 from deploycost.commands.output import say, show, show_json, warn
 from deploycost.errors import UserError
 from deploycost.projecting.calibration import (
@@ -22,6 +23,7 @@ from deploycost.projecting.calibration import (
 from deploycost.projecting.hardware import Device, devices, find_place
 from deploycost.projecting.projection import Projector, Recorded
 from deploycost.projecting.recorded import recorded_in
+from deploycost.projecting.runtimes import find_runtime
 from deploycost.projecting.table import Answer, answer_questions, answers_csv, read_questions, read_row
 from deploycost.records import LoadRecord, Variant, read_record
 from deploycost.units import milliseconds, rate
@@ -38,9 +40,9 @@ _CPU_DEFAULTS = ("ONNX Runtime", "int8")
 class Asked:
     """One question: what runs where."""
 
-    hardware: Annotated[str | None, Parameter(help="Device, as in T4 or 'Xeon Platinum 8380'; here: calibrated.")] = (
-        None
-    )
+    hardware: Annotated[
+        str | None, Parameter(help="Device or instance: T4, '2x Xeon Platinum 8380', c7i.large; here: calibrated.")
+    ] = None
     model: Annotated[str, Parameter(help="Name, size such as 6L-768D, or a config.json.")] = "distilbert"
     tokens: Annotated[int, Parameter(help="Tokens of a text.")] = 64
     batch: Annotated[int, Parameter(help="Texts computed at once.")] = 1
@@ -48,7 +50,9 @@ class Asked:
         None
     )
     runtime: Annotated[str | None, Parameter(help="PyTorch, TensorRT, OpenVINO … Default: ONNX Runtime.")] = None
-    threads: Annotated[int | None, Parameter(help="Cores of a CPU to use. Default: one socket.")] = None
+    threads: Annotated[
+        int | None, Parameter(help="Cores of a CPU to use. Default: the instance's, else one socket.")
+    ] = None
     metric: Annotated[str | None, Parameter(help="latency_p99, throughput … Default: the common ones.")] = None
 
 
@@ -79,6 +83,7 @@ def project(
 
     Example: deploycost project --hardware c7i --model minilm --tokens 64 --record load.json --run demo
     """
+    _refuse_unread(asked, table, output, list_hardware)
     if list_hardware:
         return _list(json)
     here, projector = _known(calibration, record, place or Place())
@@ -114,6 +119,26 @@ def _variants(place: Place) -> list[Variant]:
         ) from None
 
 
+def _refuse_unread(asked: Asked | None, table: Path | None, output: Path | None, list_hardware: bool) -> None:
+    """Refuses flags that would be passed over.
+
+    Raises:
+        UserError: one question and a file of them were asked, or nothing that could be written there.
+    """
+    given = [flag_name(each) for each in fields(Asked) if asked and getattr(asked, each.name) != each.default]
+    one = ", ".join(given) or "--model and others"
+    if list_hardware and (asked or table or output):
+        raise UserError("--list-hardware lists devices and asks nothing else: leave out all other flags but --json")
+    if table and asked:
+        raise UserError(f"--table asks what its file holds: put {one} into its columns, or leave --table out")
+    if output and not table:
+        raise UserError(
+            "--output takes the answers to a file of questions: give --table too, or leave it out for --json"
+        )
+    if output and output.is_dir():
+        raise UserError(f"--output {output} is a folder: name the file to write")
+
+
 def _answer_one(projector: Projector, here: Device | None, asked: Asked, json: bool) -> int:
     if asked.hardware is None:
         raise UserError(
@@ -121,7 +146,9 @@ def _answer_one(projector: Projector, here: Device | None, asked: Asked, json: b
             "('deploycost project --list-hardware' lists the devices)"
         )
     cells = _cells(asked, here)
-    wanted = [asked.metric] if asked.metric else ["latency_mean", "latency_p95", "throughput"]
+    runtime = find_runtime(cells["runtime"])
+    usual = ["throughput"] if runtime and runtime.streams else ["latency_mean", "latency_p95", "throughput"]
+    wanted = [asked.metric] if asked.metric else usual
     answers = answer_questions(projector, [read_row({**cells, "metric": each}, 1, here) for each in wanted])
     wrong = [each for each in answers if each.question.setting is None]
     if wrong:
@@ -139,6 +166,8 @@ def _cells(asked: Asked, here: Device | None) -> dict[str, str]:
     is_cpu = name.casefold() == "here" if here else False
     if not is_cpu and name.casefold() != "here":
         is_cpu = find_place(name).device.kind == "cpu"
+    if not is_cpu and asked.threads is not None:
+        raise UserError(f"--threads are of a CPU, and {name} is none: leave it out")
     usual_runtime, usual_precision = _CPU_DEFAULTS if is_cpu else _GPU_DEFAULTS
     return {
         "model": asked.model,

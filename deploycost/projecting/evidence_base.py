@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 from deploycost.projecting.fitted import Novelty
@@ -15,6 +17,11 @@ BASE_METRICS: tuple[Metric, ...] = (
 )  # fmt: skip
 
 
+# What tells no runtime from another, and what is one by several names.
+_MAKERS_AND_KINDS = {"nvidia", "intel", "aws", "amazon", "microsoft", "google", "cuda", "gpu", "cpu"}
+_SAME_WORDS = ((r"onnx ?(?:runtime|rt)|\bort\b", "onnx runtime"), (r"\btrt\b", "tensorrt"), (r"\btf\b", "tensorflow"))
+
+
 class Evidence(NamedTuple):
     """One observation a setting, of the metric that tells its time best."""
 
@@ -23,26 +30,38 @@ class Evidence(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What was measured, as far as it decides what is new about a target: devices, and runtimes by name on them."""
+    """What was measured, as far as it decides what is new about a target: devices, and the names of their runtimes.
+
+    Of each class on a device these are sets of words: whoever says fewer of them means one of them.
+    """
 
     devices: set[str]
-    runtimes: set[tuple[str, str]]
+    runtimes: dict[tuple[str, str], set[frozenset[str]]]
 
     def novelty(self, setting: Setting) -> Novelty:
         """What about the setting was not measured."""
         if setting.place.device.family not in self.devices:
             return "device"
-        return "length" if _named_runtime(setting) in self.runtimes else "runtime"
+        named = words_of(setting.runtime_label)
+        return "length" if any(named <= known for known in self.runtimes.get(setting.device_class, ())) else "runtime"
 
 
 def known_of(settings: Iterable[Setting]) -> Known:
     """What these settings measured."""
     measured = list(settings)
-    return Known({each.place.device.family for each in measured}, {_named_runtime(each) for each in measured})
+    runtimes: dict[tuple[str, str], set[frozenset[str]]] = defaultdict(set)
+    for each in measured:
+        runtimes[each.device_class].add(words_of(each.runtime_label))
+    return Known({each.place.device.family for each in measured}, runtimes)
 
 
-def _named_runtime(setting: Setting) -> tuple[str, str]:
-    return setting.place.device.family, setting.runtime_label.casefold()
+@cache
+def words_of(runtime_label: str) -> frozenset[str]:
+    """The words and versions of a runtime's name, without its maker's."""
+    text = runtime_label.casefold().replace("_", " ")
+    for pattern, word in _SAME_WORDS:
+        text = re.sub(pattern, word, text)
+    return frozenset(re.findall(r"[a-z]+|\d+(?:\.\d+)*", text)) - _MAKERS_AND_KINDS
 
 
 def evidence_of(observations: Iterable[Observation]) -> Evidence:

@@ -71,7 +71,11 @@ def groups_of(settings: Sequence[Setting]) -> dict[Way, list[list[int]]]:
 
 
 def metric_factors(observations: Iterable[Observation]) -> dict[str, MetricFactor]:
-    """What a metric is over the base of its setting, by `class/metric` and `kind/metric`."""
+    """What a metric is over the base of its setting, by `class/metric` and `kind/metric`.
+
+    A mean is its own base. Where none was measured, as of chips that compute several batches at once, it is no such
+    thing as the time that a rate tells.
+    """
     by_setting: dict[Setting, dict[Metric, float]] = defaultdict(dict)
     for each in observations:
         by_setting[each.setting][each.metric] = each.log_seconds
@@ -79,7 +83,7 @@ def metric_factors(observations: Iterable[Observation]) -> dict[str, MetricFacto
     for setting, known in by_setting.items():
         base = min(known, key=BASE_METRICS.index)
         for metric, seconds in known.items():
-            if metric != base:
+            if metric != base or metric == "latency_mean":
                 ratios[f"{setting.class_name}/{metric}"].append(seconds - known[base])
                 ratios[f"{setting.place.device.kind}/{metric}"].append(seconds - known[base])
     factors = {}
@@ -195,7 +199,8 @@ def distinct_groups(rows: Sequence[LeftOut]) -> list[list[LeftOut]]:
 def find_widths(fitted: Fitted, observations: Sequence[Observation]) -> dict[str, float]:
     """The width of intervals by `kind/novelty`, from all ways of leaving out.
 
-    Where too few rows were new in one way, a kind of chip goes by the widest of what it has.
+    Where too few rows were new in one way, a kind of chip goes by the widest of what it has. A runtime of another name
+    hardly adds to the deviation, and then to know less is no reason for a narrower interval.
     """
     rows = [row for way in WAYS for row in left_out(fitted, observations, way)]
     by_kind = rows_by_kind(rows)
@@ -204,6 +209,7 @@ def find_widths(fitted: Fitted, observations: Sequence[Observation]) -> dict[str
         widest = max(width for name, width in found.items() if name.startswith(f"{kind}/"))
         for novelty in NOVELTIES:
             found.setdefault(f"{kind}/{novelty}", widest)
+        found[f"{kind}/runtime"] = max(found[f"{kind}/runtime"], found[f"{kind}/length"])
     return {name: round(width, 3) for name, width in sorted(found.items())}
 
 

@@ -6,10 +6,13 @@ import csv
 import re
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
 from deploycost.errors import UserError, nearest
+from deploycost.projecting.instances import PLACEHOLDER, Instance, split_instance
+from deploycost.projecting.machine_words import counted
 
 DATA_FOLDER = Path(__file__).parent / "data"
 Precision = Literal["fp32", "tf32", "fp16", "int8"]
@@ -55,18 +58,27 @@ class Device:
 
 @dataclass(frozen=True)
 class Place:
-    """Where something runs: a device, how many of its sockets or chips, and how many cores of it are used."""
+    """Where something runs: a device, how many of its sockets or chips, and how many cores of it are used.
+
+    `told` says of what was asked how it was read, where that is not plain.
+    """
 
     device: Device
     sockets: int = 1
     cores: float | None = None
+    told: str = field(default="", compare=False)
 
     @property
     def share(self) -> float:
-        """The cores used over those of one socket; the number of chips where there are no cores."""
+        """The cores used over those of one socket; a batch is computed by one card alone."""
         if self.device.kind != "cpu" or self.cores is None:
-            return float(self.sockets)
+            return 1.0
         return self.cores / self.device.cores
+
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches it computes side by side: one on each card, while all cores of a CPU share theirs."""
+        return 1 if self.device.kind == "cpu" else self.sockets
 
     def rate(self, precision: Precision) -> float:
         """Peak operations per second of what is used."""
@@ -99,6 +111,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("flex170", "Intel Data Center GPU Flex 170"), ("flex140", "Intel Data Center GPU Flex 140"),
     ("a770", "Intel Arc A770M"),
     ("m1pro", "Apple M1 Pro"), ("m1max", "Apple M1 Max"),
+    ("^m1$", "Apple M1"), ("^m2$", "Apple M2"), ("^m3$", "Apple M3"), ("^m4$", "Apple M4"),
     ("8375c|c6i|m6i|r6i|xeonicelake|8370c|icelakeserver", "Xeon Ice Lake 8375C (AWS c6i/m6i)"),
     ("8488c|c7i|m7i|r7iz|8480|sapphirerapids$|sapphirerapidsaws", "Xeon Sapphire Rapids 8488C (AWS c7i/m7i)"),
     ("8481c|gcpc3$", "Xeon Sapphire Rapids 8481C (GCP c3)"),
@@ -125,7 +138,8 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ("Graviton2", "Neoverse N1"), ("Ampere Altra", "Neoverse N1"),
 )  # fmt: skip
 _ARM = ("Graviton", "Ampere", "Google Axion", "Azure Cobalt", "Apple")
-_SOCKETS = re.compile(r"\s+x\s?(\d+)\b|^(\d+)\s?x\s+", re.IGNORECASE)
+# What makes another chip of one that is known.
+_ANOTHER = re.compile(r"(?<![a-z])(ti|super|max|pro|ultra|laptop|mobile|lite)(?![a-z])")
 
 
 @cache
@@ -137,42 +151,94 @@ def devices() -> dict[str, Device]:
 
 
 def find_place(name: str) -> Place:
-    """The whole of what a name such as `T4`, `A100-SXM4-80GB` or `Xeon Platinum 8380 x2` means: all cores of a CPU.
+    """What a name such as `4xA100-SXM4-80GB`, `Xeon Platinum 8380 x2` or `c7i.large` means: all cores of a CPU.
 
     Raises:
         UserError: no such device is known.
     """
-    place = known_place(name)
-    if place is None:
-        chip = _SOCKETS.sub(" ", name).strip()
+    try:
+        return _place(name)
+    except _UnknownDevice as unknown:
         raise UserError(
-            f"unknown hardware {chip!r}{nearest(chip, list(devices()))}; "
+            f"unknown hardware {str(unknown)!r}{nearest(name, list(devices()))}; "
             "'deploycost project --list-hardware' lists what is known"
-        )
-    return place
+        ) from None
 
 
 @lru_cache(maxsize=1024)
 def known_place(name: str) -> Place | None:
     """The same, or None where no such device is known."""
-    found = _SOCKETS.search(name)
-    sockets = int(found.group(1) or found.group(2)) if found else 1
-    device = _known_device(_SOCKETS.sub(" ", name).strip())
-    return device and Place(device, sockets, float(device.cores * sockets) if device.kind == "cpu" else None)
+    try:
+        return _place(name)
+    except (_UnknownDevice, UserError):
+        return None
 
 
-def _known_device(name: str) -> Device | None:
+class _UnknownDevice(Exception):  # noqa: N818 - told as what it is where a user asked
+    """No device is called that."""
+
+
+def _place(name: str) -> Place:
+    exact = {each.casefold(): each for each in devices()}.get(name.casefold())
+    if exact:
+        return _all_of(devices()[exact], 1)
+    rest, instance = split_instance(name)
+    rest, count = counted(rest)
+    if instance is None:
+        return _all_of(_find_device(rest, name), count or 1)
+    try:
+        device = _find_device(rest.replace(PLACEHOLDER, " "), name)
+    except _UnknownDevice:
+        place = _all_of_instance(instance, count or 1)
+    else:
+        place = _all_of(device, count or 1) if device.kind != "cpu" else cores_of(instance, device)
+    if place.device.kind == "cpu" and (count or 1) > 1:
+        raise UserError(f"hardware {name!r} is {count} machines, and a text is computed by one: name one")
+    return place
+
+
+def _all_of(device: Device, count: int) -> Place:
+    if device.kind == "cpu":
+        return Place(device, count, float(device.cores * count))
+    return Place(
+        device, count, None, f"{count} of them side by side, each with batches of its own" if count > 1 else ""
+    )
+
+
+def _all_of_instance(instance: Instance, count: int) -> Place:
+    # Of one in no price book its family says what its CPU is.
+    named = f"{instance.name} ({instance.chip})" if instance.chip else instance.name
+    device = _find_device(instance.chip or instance.name, named)
+    if device.kind == "cpu":
+        return cores_of(instance, device)
+    if instance.chip is None:
+        raise UserError(f"unknown instance type {instance.name!r}")
+    if instance.cards != int(instance.cards):
+        raise UserError(f"{instance.name} has a share of a {device.name}, and no share was measured")
+    return _all_of(device, int(instance.cards) * count)
+
+
+def cores_of(instance: Instance, cpu: Device) -> Place:
+    """All cores of an instance that has such a CPU."""
+    threads = {"core": 1, "thread": 2, None: cpu.threads_per_core}[instance.vcpu_is]
+    cores = instance.vcpus / threads
+    return Place(cpu, ceil(cores / cpu.cores), cores, f"{instance.name} taken for {cores:g} of its cores")
+
+
+def _find_device(part: str, name: str) -> Device:
+    """The device that a part of a name tells; the whole is for errors."""
     known = devices()
     exact = {each.casefold(): each for each in known}
-    if name.casefold() in exact:
-        return known[exact[name.casefold()]]
-    squeezed = _squeeze(name)
-    for pattern, meant in _PATTERNS:
-        if re.search(pattern, squeezed):
-            return known[meant]
-    # A longer name that holds a known one, as in `Intel Core i9-13900K (24 cores)`.
-    held = [each for each in known if _holds(squeezed, _squeeze(each))]
-    return known[max(held, key=len)] if held else None
+    if part.casefold() in exact:
+        return known[exact[part.casefold()]]
+    squeezed = _squeeze(part)
+    meant = next((meant for pattern, meant in _PATTERNS if re.search(pattern, squeezed)), None)
+    if meant is None:
+        # A longer name that holds a known one, as in `Intel Core i9-13900K (24 cores)`.
+        meant = max((each for each in known if _holds(squeezed, _squeeze(each))), key=len, default=None)
+    if meant is not None and set(_ANOTHER.findall(part.casefold())) <= set(_ANOTHER.findall(meant.casefold())):
+        return known[meant]
+    raise _UnknownDevice(name)
 
 
 def _holds(name: str, part: str) -> bool:

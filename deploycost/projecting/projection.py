@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import exp, hypot, log
 from typing import NamedTuple
 
-from deploycost.projecting.evidence_base import Evidence, Known, evidence_of, known_of
+from deploycost.projecting.evidence_base import Evidence, Known, evidence_of, known_of, words_of
 from deploycost.projecting.fitted import NO_FACTOR, Fitted, Novelty, read_fitted
 from deploycost.projecting.observations import OWN_SOURCE, Metric, Observation, Setting, shipped_observations
 from deploycost.projecting.utilisation import Array, Prediction, Utilisation, ideal_seconds
@@ -143,6 +144,24 @@ class Projector:
         """What about the setting was not measured."""
         return self._known.novelty(setting)
 
+    def as_measured(self, setting: Setting) -> Setting:
+        """The setting with its runtime named as it was measured, where it was by a longer name or one spelt otherwise.
+
+        Of several such names it is that of the nearest measurement.
+        """
+        named, label = words_of(setting.runtime_label), setting.runtime_label.casefold()
+        alike = [each for each in self._by_class[setting.device_class] if named <= words_of(each.runtime_label)]
+        if not alike or any(each.runtime_label.casefold() == label for each in alike):
+            return setting
+        return replace(setting, runtime_label=min(alike, key=_distance_to(setting)).runtime_label)
+
+    @cached_property
+    def _by_class(self) -> dict[tuple[str, str], list[Setting]]:
+        found: dict[tuple[str, str], list[Setting]] = defaultdict(list)
+        for each in self._evidence.settings:
+            found[each.device_class].append(each)
+        return found
+
     @cached_property
     def _known(self) -> Known:
         return known_of(self._evidence.settings)
@@ -161,18 +180,16 @@ class Projector:
         if novelty == "device":
             return f"{device.name} never measured: from its data sheet and other devices{kept}; 90 % interval"
         same = [each for each in self._evidence.settings if each.place.device.family == device.family]
-        if novelty == "runtime":
+        near = sorted((each for each in same if each.class_name == setting.class_name), key=_distance_to(setting))
+        if not near:
             names = sorted({each.runtime.name for each in same})
             return (
                 f"{device.family} measured with {', '.join(names)}, not with {setting.runtime_label}{kept}; "
                 "90 % interval"
             )
-        near = sorted((each for each in same if each.class_name == setting.class_name), key=_distance_to(setting))
-        count = len(near)
+        count = f"{len(near)} times" + (f", not as {setting.runtime_label}" if novelty == "runtime" else "")
         told = ", ".join(_named(each) for each in near[:_NEAREST_TOLD])
-        return (
-            f"{device.family} with {setting.runtime.name} measured {count} times, nearest {told}{kept}; 90 % interval"
-        )
+        return f"{device.family} with {setting.runtime.name} measured {count}, nearest {told}{kept}; 90 % interval"
 
 
 def _work_alone(setting: Setting) -> Setting:

@@ -36,22 +36,22 @@ _PATTERNS: tuple[tuple[str, Runtime], ...] = (
     ("openvino", Runtime("openvino", "graph")),
     ("xla", Runtime("tensorflow-xla", "graph")),
     ("tensorflow|\\btf\\b", Runtime("tensorflow", "graph")),
-    ("torchscript|torch.?compile|inductor|\\bipex\\b|intel extension", Runtime("torchscript", "graph")),
+    ("torchscript|torch.*compile|inductor|\\bipex\\b|intel extension", Runtime("torchscript", "graph")),
     ("text.?embeddings.?inference|\\btei\\b|ctranslate|deepspeed|lightseq", Runtime("inference-server", "fused")),
     ("tflite|lite ?rt|core ?ml|ncnn|candle", Runtime("on-device", "graph")),
     ("\\bjax\\b|flax|mxnet|paddle|tvm", Runtime("other-graph", "graph")),
     ("torch|transformers|hugging ?face", Runtime("torch", "eager")),
 )
 _PRECISIONS: tuple[tuple[str, Precision], ...] = (
-    ("bf16|fp16|half|float16|mixed|amp", "fp16"), ("int8|w8a8|u8", "int8"), ("tf32", "tf32"),
-    ("fp32|float32|full", "fp32"),
+    ("bf16|fp16|half|float16|f16|mixed|amp", "fp16"), ("int8|w8a8|u8|^8bit", "int8"), ("tf32", "tf32"),
+    ("fp32|float32|f32|full|single", "fp32"),
 )  # fmt: skip
 
 
 @lru_cache(maxsize=1024)
 def find_runtime(name: str) -> Runtime | None:
     """The class of a runtime by its name, or None where it is like none that is known."""
-    lowered = name.casefold()
+    lowered = name.casefold().replace("_", " ")
     return next((runtime for pattern, runtime in _PATTERNS if re.search(pattern, lowered)), None)
 
 
@@ -61,7 +61,8 @@ def find_precision(name: str, kind: Kind) -> Precision | None:
 
     `fp32 model, bf16 matmul` runs at bf16. Newer GPUs run fp32 as it says unless it says tf32.
     """
+    squeezed = re.sub(r"[\s_-]", "", name.casefold())
     found: Precision | None = next(
-        (precision for pattern, precision in _PRECISIONS if re.search(pattern, name.casefold())), None
+        (precision for pattern, precision in _PRECISIONS if re.search(pattern, squeezed)), None
     )
     return "fp32" if found == "tf32" and kind == "cpu" else found

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from deploycost.errors import UserError, nearest
-from deploycost.user_path import user_path
 
 
 @dataclass(frozen=True)
@@ -57,19 +56,39 @@ _NAMED: dict[str, Shape] = {
     "albert-base": _bert(12, 768, vocabulary=30000, stored_layers=1),
     "albert-large": _bert(24, 1024, vocabulary=30000, stored_layers=1),
     "electra-small": _bert(12, 256, heads=4), "electra-base": _bert(12, 768), "electra-large": _bert(24, 1024),
-    "minilm-l6": _bert(6, 384, heads=12), "minilm-l12": _bert(12, 384, heads=12), "minilm": _bert(6, 384, heads=12),
-    "all-minilm-l6": _bert(6, 384, heads=12), "all-minilm-l12": _bert(12, 384, heads=12),
+    "legal-bert-small": _bert(6, 512), "scibert": _bert(12, 768), "finbert": _bert(12, 768), "biobert": _bert(12, 768),
     "all-mpnet-base": _bert(12, 768), "mpnet-base": _bert(12, 768), "ernie": _bert(12, 768),
     "bge-small": _bert(12, 384, heads=12), "bge-base": _bert(12, 768), "bge-large": _bert(24, 1024),
     "e5-small": _bert(12, 384, heads=12), "e5-base": _bert(12, 768), "e5-large": _bert(24, 1024),
     "gte-small": _bert(12, 384, heads=12), "gte-base": _bert(12, 768), "gte-large": _bert(24, 1024),
     # Attention with relative positions, and gated widths, as the plain ones of the same number of weights.
     "deberta-base": _bert(12, 768), "deberta-large": _bert(24, 1024), "deberta-v3-base": _bert(12, 768),
-    "deberta-v3-large": _bert(24, 1024), "deberta-v3-small": _bert(6, 768),
+    "deberta-v3-large": _bert(24, 1024), "deberta-v3-small": _bert(6, 768), "mdeberta-v3-base": _bert(12, 768),
+    "deberta-v3-xsmall": _bert(12, 384),
     "modernbert-base": _bert(22, 768, ffn_width=1728), "modernbert-large": _bert(28, 1024, ffn_width=3936),
-    "tinybert-4l-312d": Shape(4, 312, 12, 1200), "tinybert-6l-768d": _bert(6, 768),
+    "tinybert-l-2": _bert(2, 128), "tinybert-l-4": Shape(4, 312, 12, 1200), "tinybert-l-6": _bert(6, 768),
 }  # fmt: skip
-_LAYERS_WIDTH = re.compile(r"(?<!\d)(\d{1,2})l-?(\d{2,4})(?:d|h)(?![a-z])|(?<![a-z])l-?(\d{1,2})-h-?(\d{2,4})")
+# As this product calls the one that it packages; others call one of twelve layers so too.
+_MINILM_WIDTH, _ALIASES = 384, {"bert": "bert-base", "minilm": "minilm-l6", "all-minilm": "minilm-l6"}
+_MINILM = re.compile(r"(?:^|-)minilm(?:-?v\d)?-(?:l-?(\d{1,2})|(\d{1,2})-?l(?:ayers?)?)(?![a-z0-9])")
+_LAYERS_WIDTH = re.compile(
+    r"(?<!\d)(\d{1,2})-?l(?:ayers?)?-?(\d{2,4})-?(?:d|h|dim|hidden)?(?![a-z0-9])"
+    r"|(?<![a-z0-9])l-?(\d{1,2})-?h-?(\d{2,4})(?![a-z0-9])"
+)
+# Google's miniatures: what others call small, after a word of their own, has other measures.
+_MINIATURES = ("bert-tiny", "bert-mini", "bert-small", "bert-medium")
+# A part of a name that tells another size than the part that is known.
+_SIZE = re.compile(
+    r"(?:^|-)(l-?\d+|\d+-?l(?:ayers?)?|h-?\d+|tiny|nano|micro|mini|x*-?small|medium|base|x*-?large|xx?l|huge)(?=-|$)"
+)
+# Encoders whose layers are four square matrices and a feed-forward block, by the model_type of their config.json.
+_ENCODERS = (
+    "albert", "bert", "big_bird", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "markuplm",
+    "modernbert", "mpnet", "roberta", "splinter", "xlm-roberta",
+)  # fmt: skip
+_GATED = ("modernbert",)
+_MOST_OF_A_MEASURE = 10_000_000
+_EXPECTED = "expected a name such as bert-base, a size such as 6L-768D, a config.json, or a bundle's folder"
 # The 312 wide encoder with four layers is TinyBERT's, whose inner width is no multiple of its outer.
 _INNER_WIDTHS = {312: 1200}
 
@@ -80,9 +99,9 @@ def find_shape(name: str) -> Shape:
     Raises:
         UserError: it means none, or its file cannot be read.
     """
-    path = user_path(name)
-    if path.is_dir():
-        path = path / ("model.onnx" if (path / "model.onnx").exists() else "config.json")
+    if not name.strip():
+        raise UserError(f"no model is named; {_EXPECTED}")
+    path = _file_of(name)
     if path.suffix == ".onnx":
         return _from_graph(path)
     if path.suffix == ".json":
@@ -98,19 +117,40 @@ def named_shape(name: str) -> Shape:
         UserError: the name means none.
     """
     squeezed = re.sub(r"[^a-z0-9]+", "-", name.casefold().rsplit("/", 1)[-1]).strip("-")
+    squeezed = _ALIASES.get(squeezed, squeezed)
     sized = _LAYERS_WIDTH.search(squeezed)
     if sized:
         layers, hidden = (int(each) for each in sized.groups() if each)
         return _of_size(layers, hidden, name)
-    if squeezed == "bert":
-        return _NAMED["bert-base"]
+    minilm = _MINILM.search(squeezed)
+    if minilm:
+        return _of_size(int(minilm.group(1) or minilm.group(2)), _MINILM_WIDTH, name)
     for start in sorted(_NAMED, key=len, reverse=True):
-        if squeezed.startswith(start) or f"-{start}" in squeezed:
+        found = re.search(rf"{'^' if start in _MINIATURES else '(?:^|-)'}{start}", squeezed)
+        if found:
+            if _tells_another_size(start, squeezed[found.end() :]):
+                raise UserError(f"model {name!r} tells another size than that of {start}; {_EXPECTED}")
             return _NAMED[start]
-    raise UserError(
-        f"unknown model {name!r}{nearest(squeezed, list(_NAMED))}; expected a name such as bert-base, a size such as "
-        "6L-768D, a config.json, or a bundle's folder"
-    )
+    raise UserError(f"unknown model {name!r}{nearest(squeezed, [*_NAMED, *_ALIASES])}; {_EXPECTED}")
+
+
+def _file_of(name: str) -> Path:
+    """The path that a name may be; of a folder the graph or the config in it."""
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return path / ("model.onnx" if (path / "model.onnx").exists() else "config.json")
+    except (OSError, RuntimeError):  # too long for a file, or in nobody's home
+        return Path(name)
+    return path
+
+
+def _tells_another_size(start: str, rest: str) -> bool:
+    """Whether the rest of a name tells a size; `base` is what a start means that tells none itself."""
+    shape = _NAMED[start]
+    known = {str(shape.layers), str(shape.hidden)} | (set() if _SIZE.search(start) else {"base"})
+    # Of `12-layers` the number counts, of `large` the word.
+    return any(re.sub(r"\D", "", told) not in known and told not in known for told in _SIZE.findall(rest))
 
 
 def _of_size(layers: int, hidden: int, name: str) -> Shape:
@@ -147,16 +187,20 @@ def shape_of_config(content: dict[str, Any], name: str) -> Shape:
     """The shape in the content of a config.json, whatever its architecture calls the measures; `name` is for errors.
 
     Raises:
-        UserError: the architecture is not known, or a measure is missing or no positive number.
+        UserError: the architecture is no plain encoder, or a measure is missing or no positive number.
     """
     from types import SimpleNamespace
 
     from optimum.utils import NormalizedConfigManager
 
     model_type = str(content["model_type"])
-    known = list(NormalizedConfigManager._conf)
-    if model_type not in known:
-        raise UserError(f"{name}: unknown model_type {model_type!r}{nearest(model_type, known)}")
+    if model_type not in _ENCODERS:
+        raise UserError(
+            f"{name}: model_type {model_type!r}{nearest(model_type, _ENCODERS)} is no encoder that is projected; those "
+            f"are {', '.join(_ENCODERS)}"
+        )
+    if content.get("is_decoder") or content.get("is_encoder_decoder"):
+        raise UserError(f"{name}: a decoder is not projected, only encoders are")
     normalised = NormalizedConfigManager.get_normalized_config_class(model_type)(SimpleNamespace(**content))
 
     def measure(*names: str) -> int:
@@ -168,18 +212,20 @@ def shape_of_config(content: dict[str, Any], name: str) -> Shape:
                     value = getattr(normalised, each)
                 except (AttributeError, KeyError):
                     continue
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_OF_A_MEASURE:
                 return value
         raise UserError(f"{name}: lacks a whole positive number for {' or '.join(names)}")
 
     hidden = measure("hidden_size")
     layers = measure("num_layers", "num_hidden_layers", "n_layers")
     labels = content.get("id2label")
+    ffn_width = measure("intermediate_size", "hidden_dim", "ffn_dim")
     return Shape(
         layers=layers,
         hidden=hidden,
         heads=measure("num_attention_heads"),
-        ffn_width=measure("intermediate_size", "hidden_dim", "ffn_dim"),
+        # A gated block has three matrices of its width: as many weights as two of half as much again.
+        ffn_width=ffn_width * 3 // 2 if model_type in _GATED else ffn_width,
         vocabulary=measure("vocab_size"),
         labels=len(labels) if isinstance(labels, dict) and labels else 2,
         stored_layers=1 if model_type == "albert" else None,

@@ -128,8 +128,8 @@ def _points(settings: Sequence[Setting], codes: _Codes) -> _Points:
         ideal_s=np.array(ideal),
         is_cpu=np.array([each.place.device.kind == "cpu" for each in settings], dtype=bool),
         elementwise_s=np.array([_elementwise_seconds(each) for each in settings]),
-        # Streams work side by side, each on cores of its own.
-        cores=np.array([1.0 if each.runtime.streams else each.place.cores or 1.0 for each in settings]),
+        # Streams work side by side, each on cores of its own; a thread of a core waits for no other.
+        cores=np.array([1.0 if each.runtime.streams else max(1.0, each.place.cores or 1.0) for each in settings]),
         layers=layers,
         layer_costs=["cpu" if each.place.device.kind == "cpu" else each.runtime.group for each in settings],
     )
@@ -139,7 +139,8 @@ def _name_codes(settings: Sequence[Setting], codes: _Codes) -> NDArray[np.intp]:
     """The names of settings as numbers, by `codes`, which learn those that are new."""
     named = [
         (
-            each.class_name, each.place.device.family, each.precision, each.runtime_label, each.place_label,
+            each.class_name, each.place.device.family, each.precision, each.runtime_label.casefold(),
+            each.place_label.casefold(),
             # Whoever asks has measured nothing: no two that are unknown are one.
             each.source or f"asked {number}",
         )

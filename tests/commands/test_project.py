@@ -132,6 +132,22 @@ def test_a_record_needs_the_run_that_it_is_of(
         (["--hardware", "T4", "--run", "made"], "give its load.json with --record"),
         (["--hardware", "T4", "--record", "none.json"], "none.json"),
         (["--table", "none.csv", "--output", "x.csv"], "cannot read none.csv"),
+        (["--table", "none.csv", "--output", "."], "is a folder"),
+        (
+            ["--table", "q.csv", "--output", "x.csv", "--hardware", "T4", "--model", "minilm"],
+            "--hardware, --model into",
+        ),
+        (["--table", "q.csv", "--output", "x.csv", "--model", "distilbert"], "--table asks what its file holds"),
+        (["--hardware", "T4", "--output", "x.csv"], "--output takes the answers to a file"),
+        (["--list-hardware", "--hardware", "T4"], "--list-hardware lists devices"),
+        (["--hardware", "T4", "--threads", "4"], "--threads are of a CPU, and T4 is none"),
+        (["--hardware", "T4", "--threads", "0"], "--threads are of a CPU, and T4 is none"),
+        (["--hardware", "Xeon Platinum 8380", "--threads", "1000"], "threads '1000' are more than the 80"),
+        (["--hardware", "Xeon Platinum 8380", "--threads", "0"], "threads '0' is no whole number above zero"),
+        (
+            ["--hardware", "8380", "--runtime", "OpenVINO throughput hint", "--metric", "latency_mean"],
+            "many streams at once",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,3 +155,10 @@ def test_mistakes_are_one_line(arguments: list[str], told: str, capsys: pytest.C
     error = capsys.readouterr().err
     assert told in error
     assert len(error.splitlines()) == 1
+
+
+def test_of_many_streams_at_once_only_their_rate_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["project", "--hardware", "8380 x2", "--runtime", "OpenVINO throughput hint", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["answers"]
+    assert answer["metric"] == "throughput"
+    assert answer["evidence"].endswith("cores assumed: 80, all")

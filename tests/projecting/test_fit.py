@@ -3,7 +3,7 @@ from statistics import median
 
 import pytest
 
-from deploycost.projecting.evidence_base import evidence_of
+from deploycost.projecting.evidence_base import evidence_of, words_of
 from deploycost.projecting.fit import (
     WAYS,
     LeftOut,
@@ -15,7 +15,7 @@ from deploycost.projecting.fit import (
     left_out,
     rows_by_kind,
 )
-from deploycost.projecting.fitted import Novelty, read_fitted
+from deploycost.projecting.fitted import NO_FACTOR, Novelty, read_fitted
 from deploycost.projecting.observations import Observation, observe, shipped_observations
 
 
@@ -102,3 +102,30 @@ def test_intervals_hold_nine_in_ten_of_what_was_left_out(rows: list[LeftOut], no
     widths = read_fitted().widths
     held = [abs(row.error) <= widths[row.kind] * row.deviation for row in rows if row.novelty == novelty]
     assert 0.85 <= sum(held) / len(held) <= 0.95
+
+
+def test_a_runtime_that_is_less_known_has_no_narrower_interval() -> None:
+    widths = read_fitted().widths
+    for kind in ("gpu", "cpu", "accelerator"):
+        assert widths[f"{kind}/runtime"] >= widths[f"{kind}/length"]
+
+
+def test_a_mean_is_its_own_base_where_it_was_measured() -> None:
+    factors = read_fitted().factors
+    assert factors["gpu/latency_mean"] == factors["onnxruntime-cpu/latency_mean"] == NO_FACTOR
+    # Of these rates and single latencies alone were measured.
+    assert not [name for name in factors if name.endswith("latency_mean") and name.startswith(("acc", "neuron"))]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("NVIDIA TensorRT", "trt"),
+        ("ONNX Runtime", "onnxruntime-gpu"),
+        ("ort_cuda", "ONNX Runtime"),
+        ("TF", "TensorFlow"),
+    ],
+)
+def test_one_runtime_by_several_names(one: str, other: str) -> None:
+    assert words_of(one) == words_of(other)
+    assert words_of(f"{one} 2.8") > words_of(other)

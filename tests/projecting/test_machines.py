@@ -55,9 +55,10 @@ def test_a_t4_is_projected_and_says_what_would_serve_there(make_variant: MakeVar
 
 
 def test_an_accelerator_runs_what_is_compiled_for_it(make_variant: MakeVariant, make_offer: MakeOffer) -> None:
+    """Its tables differ by a factor of two where they should agree: of a model as narrow as this they tell nothing."""
     capacity = capacity_on(make_variant(), t4(make_offer, accelerator_name="Inferentia2"))
-    assert capacity.capacity_rps.basis == "projected"
-    assert "torch-neuronx" in capacity.reason
+    assert (capacity.capacity_rps.value, capacity.capacity_rps.basis) == (None, "projected")
+    assert "too little is known (Inferentia2 (per chip) with neuronx measured" in capacity.reason
 
 
 def test_cards_carry_in_proportion_and_shares_less(make_variant: MakeVariant, make_offer: MakeOffer) -> None:

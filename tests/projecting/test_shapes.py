@@ -22,6 +22,16 @@ from deploycost.projecting.shapes import find_shape, named_shape
         ("BERT-4L-312D (distilled)", 4, 312, 1200),
         ("6L-768D", 6, 768, 3072),
         ("bert_uncased_L-4_H-512_A-8", 4, 512, 2048),
+        ("cross-encoder/ms-marco-MiniLM-L-12-v2", 12, 384, 1536),
+        ("paraphrase-MiniLM-L3-v2", 3, 384, 1536),
+        ("cross-encoder/ms-marco-TinyBERT-L-2-v2", 2, 128, 512),
+        ("nlpaueb/legal-bert-small-uncased", 6, 512, 2048),
+        ("nlpaueb/legal-bert-base-uncased", 12, 768, 3072),
+        ("intfloat/multilingual-e5-small", 12, 384, 1536),
+        ("BERT-base (12 layers)", 12, 768, 3072),
+        ("6L-768", 6, 768, 3072),
+        ("L6H384", 6, 384, 1536),
+        ("6 layers, 768 hidden", 6, 768, 3072),
     ],
 )
 def test_names_and_sizes(name: str, layers: int, hidden: int, ffn_width: int) -> None:
@@ -45,6 +55,34 @@ def test_an_unknown_model_is_told_with_its_nearest() -> None:
         find_shape("brt-base")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert-base-6-layers",
+        "ernie-2.0-large-en",
+        "distilbert-tiny",
+        "some-bert-small",  # not Google's, and of measures that nobody told
+        "deepset/minilm-uncased-squad2",  # of twelve layers, which its name does not say
+    ],
+)
+def test_a_known_start_is_no_answer_where_the_size_is_another(name: str) -> None:
+    with pytest.raises(UserError, match="6L-768D"):
+        find_shape(name)
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/brt", "brt" * 1000])
+def test_what_can_be_no_file_is_an_unknown_name(name: str) -> None:
+    with pytest.raises(UserError, match=f"unknown model '{name}'"):
+        find_shape(name)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_no_name_is_no_folder(name: str, tiny_bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_bases["bert"])
+    with pytest.raises(UserError, match="no model is named"):
+        find_shape(name)
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
 def test_a_config_of_any_family(tiny_bases: dict[str, Path], family: str) -> None:
     shape = find_shape(str(tiny_bases[family]))
@@ -57,9 +95,20 @@ def test_a_config_that_cannot_be_used(tmp_path: Path) -> None:
     for content, told in (
         ("{", "cannot read the model's"),
         ("[]", "names no model_type"),
-        (json.dumps({"model_type": "brt"}), r"unknown model_type 'brt' \(did you mean 'bert'\?\)"),
+        (json.dumps({"model_type": "brt"}), r"model_type 'brt' \(did you mean 'bert'\?\) is no encoder"),
+        (json.dumps({"model_type": "llama", "hidden_size": 64}), "model_type 'llama' is no encoder"),
+        (json.dumps({"model_type": "bert", "is_decoder": True}), "a decoder is not projected"),
         (json.dumps({"model_type": "bert", "hidden_size": -1}), "lacks a whole positive number for hidden_size"),
+        (json.dumps({"model_type": "bert", "hidden_size": 10**200}), "lacks a whole positive number for hidden_size"),
     ):
         path.write_text(content)
         with pytest.raises(UserError, match=told):
             find_shape(str(path))
+
+
+def test_a_gated_block_has_three_matrices_of_its_width(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    measures = {"hidden_size": 768, "num_hidden_layers": 22, "num_attention_heads": 12, "intermediate_size": 1152}
+    path.write_text(json.dumps({"model_type": "modernbert", "vocab_size": 50368, **measures}))
+    named = find_shape("answerdotai/ModernBERT-base")
+    assert find_shape(str(path)).layer_parameters == named.layer_parameters == 4 * 768**2 + 3 * 768 * 1152

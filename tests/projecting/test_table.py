@@ -58,6 +58,66 @@ def test_a_row_that_is_not_known_hinders_no_other(tmp_path: Path) -> None:
     assert ',,,,"unknown:' in lines[1] or ",,,unknown:" in lines[1] or ',,,"unknown:' in lines[1]
 
 
+def test_rows_that_no_machine_could_answer_hinder_no_other(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "minilm,T4 x0,fp16,ONNX Runtime,8,64,,latency_mean,ms",
+        "minilm,T4,fp16,ONNX Runtime,1e300,1e200,,latency_mean,ms",
+        ",T4,fp16,ONNX Runtime,8,64,,latency_mean,ms",
+        "minilm,T4,fp16,ONNX Runtime,8,64,,latency_mean,ms",
+    )
+    *wrong, right = answer_questions(Projector(), read_questions(path))
+    assert [each.is_known for each in wrong] == [False] * 3
+    assert "batch_size '1e300' is more than 1,000,000; seq_len '1e200' is more" in wrong[1].evidence
+    assert right.is_known
+
+
+def test_cards_answer_more_texts_no_sooner(tmp_path: Path) -> None:
+    asked = [(f"T4{cards}", metric) for metric in ("latency_mean", "throughput") for cards in ("", " x4")]
+    lines = [f"minilm,{name},fp16,ONNX Runtime,8,64,,{metric}," for name, metric in asked]
+    one, four, rate, rate_of_four = answer_questions(Projector(), read_questions(written(tmp_path, *lines)))
+    assert four.value == pytest.approx(one.value)
+    assert rate.value is not None
+    assert rate_of_four.value == pytest.approx(4 * rate.value)
+    assert "4 of them side by side" in four.evidence
+
+
+def test_a_runtime_is_known_however_much_of_its_name_is_said(tmp_path: Path) -> None:
+    names = ("TensorRT", "NVIDIA TensorRT", "TensorRT 11", "OpenVINO")
+    lines = [f"bert-large,A100-SXM4-80GB,fp16,{name},8,384,,latency_mean,ms" for name in names]
+    short, whole, newer, other = answer_questions(Projector(), read_questions(written(tmp_path, *lines)))
+    for each in (short, whole):
+        assert each.evidence.startswith("A100 with tensorrt measured")
+        assert "not " not in each.evidence
+    assert "times, not as TensorRT 11, nearest" in newer.evidence
+    assert "not with OpenVINO" in other.evidence
+    widths = [each.high / each.low for each in (whole, short, newer, other) if each.high and each.low]
+    assert widths == sorted(widths)
+    assert (short.value, short.low, short.high) == (whole.value, whole.low, whole.high)
+
+
+def test_whoever_does_not_say_the_version_knows_no_more(tmp_path: Path) -> None:
+    names = ("torch-neuronx PyTorch 2.8, Neuron 2.26", "torch-neuronx", "torch-neuronx PyTorch 9")
+    lines = [f'bert-base,Inferentia2,bf16,"{name}",1,128,,latency_mean,ms' for name in names]
+    told, short, unknown = answer_questions(Projector(), read_questions(written(tmp_path, *lines)))
+    assert told.value is not None
+    assert (short.value, short.low, short.high) == (told.value, told.low, told.high)
+    assert not unknown.is_known
+    assert "not as torch-neuronx PyTorch 9" in unknown.evidence
+
+
+def test_evidence_says_what_was_assumed_of_cores(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "bert-base,c7i,fp32,PyTorch,1,128,,latency_mean,ms",
+        "bert-base,c7i.large,fp32,PyTorch,1,128,,latency_mean,ms",
+        "bert-base,c7i,fp32,PyTorch,1,128,1,latency_mean,ms",
+    )
+    socket, instance, core = answer_questions(Projector(), read_questions(path))
+    assert socket.evidence.endswith("cores assumed: 48, one socket")
+    assert instance.value == pytest.approx(core.value, rel=0.05)
+
+
 def test_all_mistakes_of_a_file_at_once(tmp_path: Path) -> None:
     path = written(tmp_path, "minilm,T4,1", header="model,hardwares,runtime,batch_size")
     with pytest.raises(UserError) as told:
@@ -68,6 +128,19 @@ def test_all_mistakes_of_a_file_at_once(tmp_path: Path) -> None:
         "line 2 has 3 cells, not 4",
     ):
         assert part in str(told.value)
+
+
+def test_lines_are_counted_as_they_stand_in_the_file(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "",
+        '"mini\nlm",T4,fp16,ONNX Runtime,8,64,,latency_mean,ms',
+        "minilm,T5,fp16,ONNX Runtime,8,64,,latency_mean,ms",
+    )
+    assert [each.line for each in read_questions(path)] == [3, 5]
+    path.write_text(f"{HEADER}\n\nminilm,T4\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 3 has 2 cells"):
+        read_questions(path)
 
 
 def test_files_that_hold_nothing(tmp_path: Path) -> None:
