@@ -178,6 +178,7 @@ class _UnknownDevice(Exception):  # noqa: N818 - told as what it is where a user
     """No device is called that."""
 
 
+@lru_cache(maxsize=1024)
 def _place(name: str) -> Place:
     exact = {each.casefold(): each for each in devices()}.get(name.casefold())
     if exact:

@@ -79,7 +79,7 @@ class Times:
     @cached_property
     def evidence(self) -> str:
         """A sentence on what the evidence is: written when it is read, since most times are only ranked."""
-        told = _projector().told(self.first, self.novelty)
+        told = _told(self.first, self.novelty)
         if not self.stand_ins:
             return told
         return f"{told}, corrected by a load test on a CPU in no table, which may be any of {self.stand_ins} known ones"
@@ -324,3 +324,8 @@ def _calibration() -> Calibration | None:
 def _projector() -> Projector:
     calibration = _calibration()
     return Projector(own=tuple(observations_of(calibration)) if calibration else ())
+
+
+@lru_cache(maxsize=1024)
+def _told(setting: Setting, novelty: Novelty) -> str:
+    return _projector().told(setting, novelty)
