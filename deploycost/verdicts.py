@@ -9,10 +9,13 @@ from pydantic import Field, field_validator
 
 from deploycost.records import FORMAT_VERSION, Figure, LoadRecord, Quote, Record, TrainingMemory, Usd
 from deploycost.traffic_shape import HOURS_PER_WEEK
-from deploycost.units import HOURS_PER_MONTH
+from deploycost.units import GIB, HOURS_PER_MONTH
 
 NotReached = Literal["not reached"]
 NOT_REACHED: NotReached = "not reached"
+
+# What a slim Linux with its agents keeps for itself, before the server starts.
+OS_RESERVE_BYTES = GIB // 2
 
 
 class Traffic(Record):

@@ -77,7 +77,9 @@ def add_file(path: Path, folder: Path, book: PriceBook, today: datetime.date) ->
     header, lines = _read_json(path) if path.suffix.lower() == ".json" else _read_csv(path)
     if looks_like_discounts(header):
         return _add_discounts(path, name, folder, header, lines, book)
-    return _add_offers(path, name, folder, header, lines, _Known(book), today)
+    own = _own_identities(folder)
+    known = _Known([offer for offer in book.offers if offer.identity not in own])
+    return _add_offers(path, name, folder, header, lines, known, today)
 
 
 def own_files(folder: Path) -> dict[str, list[Path]]:
@@ -189,12 +191,12 @@ def _add_discounts(
 
 
 class _Known:
-    """How the book spells the regions and machines of each cloud, and which family each machine is of."""
+    """How offers spell the regions and machines of each cloud, and which family each machine is of."""
 
-    def __init__(self, book: PriceBook) -> None:
+    def __init__(self, offers: Sequence[Offer]) -> None:
         self._spelled: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
         self._families: dict[tuple[str, str], str] = {}
-        for offer in book.offers:
+        for offer in offers:
             for column, name in (("region", offer.region), ("instance_type", offer.instance_type)):
                 self._spelled[offer.cloud, column].setdefault(name.lower(), name)
             self._families.setdefault((offer.cloud, offer.instance_type), offer.family)

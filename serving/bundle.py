@@ -132,9 +132,10 @@ def open_bundle(folder: Path) -> Bundle:
     """
     content = _manifest_bytes(folder)
     manifest = _read_manifest(folder, content)
-    problems = _contradictions(manifest) or _damages(folder, manifest)
-    if problems:
-        raise BundleError(f"the bundle in {folder} cannot be trusted: {'; '.join(problems)}; {_REBUILD}")
+    problems, stray = _contradictions(manifest) or _damages(folder, manifest), _unsealed(folder, manifest)
+    if problems or stray:
+        advice = _REBUILD if problems else "move that out"
+        raise BundleError(f"the bundle in {folder} cannot be trusted: {'; '.join([*problems, *stray])}; {advice}")
     return Bundle(folder=folder, manifest=manifest, digest=hashlib.sha256(content).hexdigest())
 
 
@@ -232,7 +233,7 @@ def _damages(folder: Path, manifest: Manifest) -> list[str]:
                 problems.append(f"{name} was changed since it was sealed (sha256 differs)")
         except OSError as error:
             problems.append(f"{name} cannot be read ({error.strerror})")
-    return problems + _unsealed(folder, manifest)
+    return problems
 
 
 def _unsealed(folder: Path, manifest: Manifest) -> list[str]:

@@ -112,10 +112,9 @@ class Classifier:
             )
         self._probe(short, "two short texts")
         ids, manifest = short[-1].token_ids, self.bundle.manifest
-        for tokens in manifest.token_buckets or (min(manifest.max_tokens, _LONGEST_PROBE),):
-            if tokens <= _LONGEST_PROBE:
-                long = EncodedText((ids * tokens)[:tokens], truncated=False)
-                self._probe([long], f"a text of {tokens} tokens", "; build it with a smaller --max-tokens")
+        for tokens in sorted({min(each, _LONGEST_PROBE) for each in manifest.token_buckets or (manifest.max_tokens,)}):
+            long = EncodedText((ids * tokens)[:tokens], truncated=False)
+            self._probe([long], f"a text of {tokens} tokens", "; build it with a smaller --max-tokens")
 
     def _probe(self, encoded: Sequence[EncodedText], told: str, advice: str = "") -> None:
         model, labels = self.bundle.model_path, self.bundle.manifest.labels

@@ -170,6 +170,7 @@ class Connection:
     def resume_writing(self) -> None:
         """The client reads again."""
         self._unread_since_s = 0.0
+        self._since_s = time.monotonic()
         self._answer_next()
 
     # What the server calls.
@@ -185,7 +186,8 @@ class Connection:
         elif self._answering is not None:
             pass
         elif self._reading:
-            if waited_s > limits.request_timeout_s:
+            # Where answers are not read, it is this side that stopped reading.
+            if waited_s > limits.request_timeout_s and not (self._deaf or self._unread_since_s):
                 self._cut(Refusal(408, f"the request was not complete within {limits.request_timeout_s:g} s"))
         elif waited_s > limits.keep_alive_s:
             self.close_if_idle()
@@ -222,8 +224,10 @@ class Connection:
 
     def send_early(self, answer: Answer) -> None:
         """See `Reply.send_early`. An answer that ends the connection is left to the event loop, as it must close it."""
-        answered, wire = self._answering, self._wire
-        if answered is None or wire is None or not self._in_step or not answered.keep_alive or answer.close:
+        answered, wire, draining = self._answering, self._wire, self._server.draining
+        if answered is None or wire is None or not self._in_step:
+            return
+        if draining or answer.close or not answered.keep_alive:
             return
         wire.write(self._content(answer, close=False, head_only=answered.request.method == "HEAD"))
 

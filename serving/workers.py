@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Final
 
 from serving.limits import Limits
@@ -32,6 +33,8 @@ WITHIN_S: Final = 60.0
 # Before a worker that could not be started is tried again; twice as long each time.
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
+# More are beyond the longest pause, and some day beyond any number.
+_MOST_DOUBLINGS: Final = 10
 # Beyond what a worker grants its own clients when it drains.
 _STOP_GRACE_S: Final = 5.0
 
@@ -78,7 +81,9 @@ class Supervisor:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> None:
-        environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": self._folder, TETHERED: "1"}
+        # This package, wherever it lies: a copy of it alone is not installed.
+        path = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+        environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": self._folder, TETHERED: "1", "PYTHONPATH": path}
         worker = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -103,7 +108,7 @@ class Supervisor:
         """Act on what happens, until told to stop or until it cannot go on."""
         while (event := self._events.get()) is not _Turn.STOP:
             if event is _Turn.RETRY:
-                self._start()
+                self._start_again()
                 continue
             worker, line = event
             if line:
@@ -133,24 +138,33 @@ class Supervisor:
             print(f"error: {MOST_DEATHS} workers died within {WITHIN_S:.0f} s; giving up", file=sys.stderr)
             return 1
         print(f"warning: worker {worker.pid} died ({_cause(worker.returncode)}); replacing it", file=sys.stderr)
-        self._start()
+        self._start_again()
         return None
 
+    def _start_again(self) -> None:
+        """Start a worker, now or, where the system has not the means for one, later."""
+        try:
+            self._start()
+        except OSError as error:
+            self._wait_to_start(f"no worker could be started ({error.strerror or error})")
+
     def _try_later(self, worker: "subprocess.Popen[str]") -> int | None:
-        """Have one that could not start, and said why on stderr, started again; the exit code where none answers."""
-        if not self._announced or not self._answering:
+        """Have one that could not start, and said why on stderr, started again; the exit code if it is the last."""
+        if not self._announced or not self._workers:
             return worker.returncode if worker.returncode > 0 else 1
-        pause_s = min(FIRST_PAUSE_S * 2**self._failed_starts, LONGEST_PAUSE_S)
+        self._wait_to_start(f"worker {worker.pid} did not start ({_cause(worker.returncode)})")
+        return None
+
+    def _wait_to_start(self, why: str) -> None:
+        pause_s = min(FIRST_PAUSE_S * 2 ** min(self._failed_starts, _MOST_DOUBLINGS), LONGEST_PAUSE_S)
         self._failed_starts += 1
         print(
-            f"warning: worker {worker.pid} did not start ({_cause(worker.returncode)}); {len(self._answering)} of "
-            f"{self._number} answer, the next try is in {pause_s:g} s",
+            f"warning: {why}; {len(self._answering)} of {self._number} answer, the next try is in {pause_s:g} s",
             file=sys.stderr,
         )
         timer = threading.Timer(pause_s, self._events.put, (_Turn.RETRY,))
         timer.daemon = True
         timer.start()
-        return None
 
     def _forget_counts(self, pid: int) -> None:
         """Take a dead worker's requests in flight out of the metrics; what it had counted stays."""

@@ -5,6 +5,8 @@ Nothing is downloaded; the records' figures are such that what comes of them can
 
 import datetime
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -37,6 +39,12 @@ from deploycost.records import (
 from deploycost.study_record import CellMeasurement, TrainingConditions
 from deploycost.units import MIB
 from pricing.book import Offer
+
+# Processes that tests start run what is tested, not what is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+# A suite that is started in the background ignores Ctrl-C, and so would the processes that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

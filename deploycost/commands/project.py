@@ -33,6 +33,7 @@ from deploycost.workspace import open_run, write_text
 # What is asked where a flag is not given: the runtime and precision that this product's own bundles would use there.
 _GPU_DEFAULTS = ("ONNX Runtime", "fp16")
 _CPU_DEFAULTS = ("ONNX Runtime", "int8")
+_LISTS_ALONE = "--list-hardware lists devices and asks nothing else: leave out all other flags but --json"
 
 
 @Parameter(name="*")
@@ -84,6 +85,8 @@ def project(
     Example: deploycost project --hardware c7i --model minilm --tokens 64 --record load.json --run demo
     """
     _refuse_unread(asked, table, output, list_hardware)
+    if list_hardware and (record or calibration or place):
+        raise UserError(_LISTS_ALONE)
     if list_hardware:
         return _list(json)
     here, projector = _known(calibration, record, place or Place())
@@ -128,7 +131,7 @@ def _refuse_unread(asked: Asked | None, table: Path | None, output: Path | None,
     given = [flag_name(each) for each in fields(Asked) if asked and getattr(asked, each.name) != each.default]
     one = ", ".join(given) or "--model and others"
     if list_hardware and (asked or table or output):
-        raise UserError("--list-hardware lists devices and asks nothing else: leave out all other flags but --json")
+        raise UserError(_LISTS_ALONE)
     if table and asked:
         raise UserError(f"--table asks what its file holds: put {one} into its columns, or leave --table out")
     if output and not table:
@@ -163,9 +166,8 @@ def _answer_one(projector: Projector, here: Device | None, asked: Asked, json: b
 
 def _cells(asked: Asked, here: Device | None) -> dict[str, str]:
     name = asked.hardware or ""
-    is_cpu = name.casefold() == "here" if here else False
-    if not is_cpu and name.casefold() != "here":
-        is_cpu = find_place(name).device.kind == "cpu"
+    is_here = name.casefold() == "here"
+    is_cpu = is_here or find_place(name).device.kind == "cpu"
     if not is_cpu and asked.threads is not None:
         raise UserError(f"--threads are of a CPU, and {name} is none: leave it out")
     usual_runtime, usual_precision = _CPU_DEFAULTS if is_cpu else _GPU_DEFAULTS

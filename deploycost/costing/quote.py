@@ -21,7 +21,7 @@ from deploycost.costing.alternatives import (
 )
 from deploycost.costing.request_rows import ApiRow, ServiceRow, service_ms
 from deploycost.costing.returns import ApiRequest
-from deploycost.costing.rows import OS_RESERVE_BYTES, MachineRow
+from deploycost.costing.rows import MachineRow
 from deploycost.costing.sieve import NO_BOUNDS, SORTS, Bounds, Sight, SortKey, bounds_told, nearest_miss, pareto, within
 from deploycost.costing.table import Table
 from deploycost.errors import NoAnswer
@@ -30,7 +30,7 @@ from deploycost.units import milliseconds, percent, usd
 from deploycost.verdicts import Policy, QuoteSheet, Traffic
 
 __all__ = [
-    "OS_RESERVE_BYTES", "Alternatives", "Bounds", "CapacityOn", "CarriedOn", "Machine", "Question", "Site", "SiteOf",
+    "Alternatives", "Bounds", "CapacityOn", "CarriedOn", "Machine", "Question", "Site", "SiteOf",
     "cost_order", "hired", "quote",
 ]  # fmt: skip
 
@@ -76,14 +76,14 @@ def refuse_hopeless_slo(sheet: QuoteSheet, variants: Sequence[Subject]) -> None:
     """No number of machines answers faster than one does when it has nothing else to do.
 
     Raises:
-        NoAnswer: the SLO is below the service time of every variant, and no faster machine is projected.
+        NoAnswer: the SLO is below the service time of every variant, and no machine is projected to keep it.
     """
     alone = {
         variant.name: span for variant in variants for load in variant.loads if (span := service_ms(load)) is not None
     }
-    # A machine without a measurement to rest on may be faster in kind.
-    projected = any(each.capacity_rps.value and each.measured_capacity_rps.value is None for each in sheet.quotes)
-    if not alone or projected or min(alone.values()) <= sheet.slo_p95_ms:
+    # Another machine may be faster, and of many only the cheapest are in the sheet.
+    kept = sheet.left_out > 0 or any(each.meets_slo for each in sheet.quotes)
+    if not alone or kept or min(alone.values()) <= sheet.slo_p95_ms:
         return
     fastest = min(alone, key=alone.__getitem__)
     raise NoAnswer(

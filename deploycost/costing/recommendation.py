@@ -145,14 +145,19 @@ def _machine(quoted: Quote) -> str:
 def _surely_cheaper(first: Quote, second: Quote) -> bool | None:
     """Whether the first is cheaper throughout both intervals; None where an interval is missing.
 
-    Equal bills are equal, however sure. On one machine the assumption that scales both is the same, so what was
-    measured decides.
+    Equal bills are equal, however sure. Where one assumption scales both on one machine, what was measured decides.
     """
     if first.usd_per_million.planned.value == second.usd_per_million.planned.value:
         return False
-    if _machine(first) == _machine(second):
+    if _machine(first) == _machine(second) and _times_measured(first) == _times_measured(second):
         return _apart(second.measured_capacity_rps, first.measured_capacity_rps)
     return _apart(first.usd_per_million.planned, second.usd_per_million.planned)
+
+
+def _times_measured(quoted: Quote) -> float | None:
+    """By how much a capacity is above the measured one that it rests on."""
+    there, measured = quoted.capacity_rps.value, quoted.measured_capacity_rps.value
+    return round(there / measured, 6) if there and measured else None
 
 
 def _apart(lower: Figure, upper: Figure) -> bool | None:

@@ -14,10 +14,10 @@ from deploycost.costing.bills import MeteredBill, RequestBill, billed_seconds
 from deploycost.costing.fleet import MILLION, exact
 from deploycost.costing.ranking import usd_per_answer
 from deploycost.costing.returns import ApiRequest
-from deploycost.costing.rows import OS_RESERVE_BYTES, accuracy_of, meets_slo, per_correct, training_monthly_usd
+from deploycost.costing.rows import accuracy_of, meets_slo, per_correct, training_monthly_usd
 from deploycost.records import UNKNOWN_FIGURE, Figure, LoadRecord, Quote, Subject, UsdPerMillion
 from deploycost.units import MIB, bytes_text, milliseconds, percent, seconds_text
-from deploycost.verdicts import Policy, Traffic
+from deploycost.verdicts import OS_RESERVE_BYTES, Policy, Traffic
 from pricing.serverless import ServerlessRate
 
 _MS_PER_S = 1000

@@ -29,11 +29,9 @@ from deploycost.records import (
 )
 from deploycost.stats import wilson_interval
 from deploycost.units import GIB, SECONDS_PER_HOUR, bytes_text
-from deploycost.verdicts import Capacity, Policy, Traffic
+from deploycost.verdicts import OS_RESERVE_BYTES, Capacity, Policy, Traffic
 from pricing.book import Offer
 
-# What a slim Linux with its agents keeps for itself, before the server starts.
-OS_RESERVE_BYTES = GIB // 2
 _Number = TypeVar("_Number", int, Floats)
 
 

@@ -296,6 +296,9 @@ def _rename(graph: GraphProto, old: str, new: str) -> None:
                     names[place] = new
         for branch in _branches(node):
             _rename(branch, old, new)
+            for output in branch.output:
+                if output.name == old:
+                    output.name = new
 
 
 def _branches(node: NodeProto) -> list[GraphProto]:

@@ -97,7 +97,10 @@ def config_limit(config: dict[str, Any]) -> int | None:
             return _network_limit(AutoModelForSequenceClassification.from_config(described, trust_remote_code=False))
     except Exception:  # noqa: BLE001 - beside a graph a config may be of anything, and the library raises as it likes
         positions = config.get("max_position_embeddings")
-        return positions if isinstance(positions, int) and positions > 0 else None
+        if not isinstance(positions, int) or positions <= 0:
+            return None
+        # RoBERTa's kind counts positions from after the padding's id, which is 1 there.
+        return positions - 2 if config.get("pad_token_id") == 1 else positions
 
 
 def _bare_tokenizer(path: Path) -> PreTrainedTokenizerFast:

@@ -21,7 +21,8 @@ from deploycost.projecting.queue import Numbers
 from deploycost.projecting.request_times import architecture_of, known_device
 from deploycost.projecting.variant_work import Request, request_of
 from deploycost.records import Basis, Figure, LoadRecord, Service, Subject
-from deploycost.verdicts import Capacity
+from deploycost.units import GIB
+from deploycost.verdicts import OS_RESERVE_BYTES, Capacity
 from pricing.book import Offer
 
 # The same rate per core as where it was measured. Sustained clocks of machines for hire run from 2.2 to 4.5 GHz around
@@ -48,7 +49,8 @@ def capacity_on(variant: Subject, offer: Offer, planned: Planned = AS_USUAL) -> 
     if here:
         # The last made, should there be several; times are ISO 8601 and sort as text.
         last = max(here, key=lambda load: load.finished_at)
-        return _measured(last, offer) if offer.accelerator_name or _copies(last, offer) == 1 else _filled(last, offer)
+        copies = _room(last, offer)
+        return _measured(last, offer) if copies == 1 else _filled(last, offer, copies, planned)
     # Of a service of the user's own it is not known what it computes.
     if not isinstance(variant, Service):
         projected = projected_capacity(variant, offer, _in_order(variant), planned)
@@ -57,7 +59,7 @@ def capacity_on(variant: Subject, offer: Offer, planned: Planned = AS_USUAL) -> 
     reason = _why_unknown(variant, offer)
     if reason:
         return Capacity(capacity_rps=Figure(value=None, basis="assumed"), reason=f"unknown: {reason}")
-    return _scaled(_nearest(variant.loads, offer), offer, planned)
+    return _scaled(_nearest(_of_cpus(variant), offer), offer, planned)
 
 
 def carried_on(variants: Sequence[Subject], offers: Sequence[Offer], planned: Planned = AS_USUAL) -> Carried:
@@ -70,13 +72,13 @@ def carried_on(variants: Sequence[Subject], offers: Sequence[Offer], planned: Pl
         [_request(variant) for variant in variants], loads, list(machines.values()), planned
     )
     carried.put_columns(list(machines), on_known)
-    for row, (variant, own) in enumerate(zip(variants, loads, strict=True)):
-        named = [load for load in own if load.environment.instance_type]
+    for row, variant in enumerate(variants):
+        named = [load for load in variant.loads if load.environment.instance_type]
         for column, offer in enumerate(offers):
             if named and any(_is_on(load, offer) for load in named):
                 carried.put_capacity(row, column, capacity_on(variant, offer, planned))
             elif not is_projected[row, column] and not _why_unknown(variant, offer):
-                load = _nearest(variant.loads, offer)
+                load = _nearest(_of_cpus(variant), offer)
                 scale, p95_ms = _scale(load, offer), _planned_p95_ms(load, planned)
                 rps = _times(load.capacity_rps.value, scale.all.value)
                 carried.put(row, column, rps, _times(p95_ms, 1 / scale.one.value), load, scale.copies)
@@ -89,17 +91,22 @@ def _request(variant: Subject) -> Request | None:
 
 
 def _in_order(variant: Subject) -> list[LoadRecord]:
-    """The last made first; times are ISO 8601 and sort as text."""
-    return sorted(variant.loads, key=lambda load: load.finished_at)[::-1]
+    """Those that tell of CPUs, the last made first; times are ISO 8601 and sort as text."""
+    return sorted(_of_cpus(variant), key=lambda load: load.finished_at)[::-1]
+
+
+def _of_cpus(variant: Subject) -> list[LoadRecord]:
+    return [load for load in variant.loads if not load.on_gpu]
 
 
 def _why_unknown(variant: Subject, offer: Offer) -> str | None:
     there = f"run 'deploycost loadtest {variant.name}' on {offer.instance_type} and give its load.json with --record"
     if offer.accelerator_name:
         return f"{offer.accelerator_name} was not measured; {there}"
-    if not variant.loads:
-        return f"not load-tested; run 'deploycost loadtest {variant.name}'"
-    measured = architecture_of(_nearest(variant.loads, offer))
+    if not _of_cpus(variant):
+        tested = "load-tested on a GPU alone; on a CPU " if variant.loads else "not load-tested; "
+        return f"{tested}run 'deploycost loadtest {variant.name}'"
+    measured = architecture_of(_nearest(_of_cpus(variant), offer))
     if offer.architecture not in (None, measured):
         return (
             f"measured on {measured}, and {offer.cpu_model} is {offer.architecture}, which computes otherwise; {there}"
@@ -133,20 +140,36 @@ def _measured(load: LoadRecord, offer: Offer) -> Capacity:
     return Capacity(capacity_rps=load.capacity_rps, reason=reason, load=load, server_copies=1)
 
 
-def _filled(load: LoadRecord, offer: Offer) -> Capacity:
-    """A machine on which one server was measured, with as many of them as it has cores for: no less than the one."""
-    copies, thread = _copies(load, offer), _thread(offer)
-    times = (
-        copies * a * b * float(offer.sustained_cpu_ratio) for a, b in zip(thread, RATE_KEPT_BY_COPIES, strict=True)
-    )
+def _room(load: LoadRecord, offer: Offer) -> int:
+    """How many of the measured servers the machine that they were measured on has room for."""
+    if load.on_gpu or offer.accelerator_name:
+        return 1
+    copies = _copies(load, offer)
+    if load.memory_bytes is not None and load.memory_bytes.peak:
+        copies = min(copies, int((float(offer.memory_gib) * GIB - OS_RESERVE_BYTES) // load.memory_bytes.peak))
+    return max(1, copies)
+
+
+def _filled(load: LoadRecord, offer: Offer, copies: int, planned: Planned) -> Capacity:
+    """A machine on which one server was measured, with several of them: they carry no less than the one."""
+    thread, sustained = _thread(offer), float(offer.sustained_cpu_ratio)
+    each = Band(*(a * b for a, b in zip(thread, RATE_KEPT_BY_COPIES, strict=True)))
+    times = Band(*(max(1.0, copies * sustained * one) for one in each))
     kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[offer.vcpu_is]
+    burstable = f", burstable: only {sustained:g} of each may be used without end" if sustained < 1 else ""
     reason = (
         f"projected from the server measured on {load.server_cores} of the {float(offer.vcpus):g} vCPUs of "
-        f"{offer.instance_type}: {copies} of them keep {RATE_KEPT_BY_COPIES} of their rates, a vCPU is {kind} and "
-        f"counts {thread if thread is not WHOLE else 1} of a core"
+        f"{offer.instance_type}: {copies} of them carry {times} times as much, no less than the one; they keep "
+        f"{RATE_KEPT_BY_COPIES} of their rates, a vCPU is {kind} and counts "
+        f"{thread if thread is not WHOLE else 1} of a core{burstable}"
     )
-    rate_rps = _multiplied(load.capacity_rps, Band(*(max(1.0, each) for each in times)), "projected")
-    return Capacity(capacity_rps=rate_rps, reason=reason, load=load, server_copies=copies)
+    return Capacity(
+        capacity_rps=_multiplied(load.capacity_rps, times, "projected"),
+        reason=reason,
+        load=load,
+        server_copies=copies,
+        p95_ms=_slowed_ms(load, each, planned, "projected"),
+    )
 
 
 def _copies(load: LoadRecord, offer: Offer) -> int:
@@ -185,10 +208,10 @@ def _thread(offer: Offer) -> Band:
     return WHOLE if offer.vcpu_is == "core" else THREAD_IN_CORES
 
 
-def _slowed_ms(load: LoadRecord, scale: _Scale, planned: Planned) -> Figure:
+def _slowed_ms(load: LoadRecord, speed: Band, planned: Planned, basis: Basis) -> Figure:
     """The p95 at the planned share of the capacity: a queue is as many times as long as everything in it takes."""
-    slowest, usual, fastest = (1 / each for each in scale.one)
-    return _multiplied(Figure(value=_planned_p95_ms(load, planned)), Band(fastest, usual, slowest), "assumed")
+    slowest, usual, fastest = (1 / each for each in speed)
+    return _multiplied(Figure(value=_planned_p95_ms(load, planned)), Band(fastest, usual, slowest), basis)
 
 
 def _planned_p95_ms(load: LoadRecord, planned: Planned) -> float | None:
@@ -221,7 +244,7 @@ def _scaled(load: LoadRecord, offer: Offer, planned: Planned) -> Capacity:
         reason=_reason(load, offer, scale),
         load=load,
         server_copies=scale.copies,
-        p95_ms=_slowed_ms(load, scale, planned),
+        p95_ms=_slowed_ms(load, scale.one, planned, "assumed"),
     )
 
 

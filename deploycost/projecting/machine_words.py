@@ -22,7 +22,7 @@ _AFTER = re.compile(
 )
 # `4xA100`, `2 x Xeon`, `8 H100`; not the sizes of instances such as 2xlarge.
 _BEFORE = re.compile(
-    r"(?<![\w.])(\d+)\s*[x*][\s-]*(?!large)(?=[a-z0-9])"
+    r"(?<![\w.])(\d{1,3})\s*[x*][\s-]*(?!large)(?=[a-z0-9])"
     r"|^\s*(\d{1,2}|dual|two|quad|four|eight)\s+(?!v?cpus?\b|cores?\b|threads?\b|[gm]hz\b|gi?b\b)(?=[a-z])"
 )
 # `2 sockets`, `dual-socket`, `single GPU`, `2S`; not the number of a `Graviton 3 processor` or of an `RTX 3090 GPU`.
@@ -32,7 +32,9 @@ _OF_UNITS = re.compile(
     r"|(?<![\w.])([1248])[sp](?![\w.])"
 )
 _SHARE = re.compile(r"\bmig\b|\bvgpu\b|\d+g\.\d+gb|(?<!\w)\d*\.\d+\s*[x*]|\bhalf\b|(?<![\w.])1/\d")
-_CORES_TOLD = re.compile(r"(?<![\w.])\d+[\s-]*(?:cores?|threads?|vcpus?)(?!\w)|(?<!\w)(?:per|one|a)[\s-]*vcpu(?!\w)")
+_CORES_TOLD = re.compile(
+    r"(?:(?<![\w.])|(?<=\dx)|(?<=\dx ))\d+[\s-]*(?:cores?|threads?|vcpus?)(?!\w)|(?<!\w)(?:per|one|a)[\s-]*vcpu(?!\w)"
+)
 _BLANK = ("", "nan", "none", "n/a", "-", "auto", "default")
 _ALL = re.compile(r"(?:all|max)(?:\s*(?:the\s*)?(?:physical\s*)?(?:cores?|threads?|v?cpus?|sockets?))?(?:\s*\(.*\))?")
 _THREADS = re.compile(
@@ -61,7 +63,7 @@ def counted(name: str) -> tuple[str, int | None]:
     text = re.sub(r"[_×]", lambda found: {"_": " ", "×": "x"}[found.group()], name.casefold())
     if _SHARE.search(text):
         raise UserError(f"hardware {name!r} is a share of a chip, and no share was measured")
-    told = set()
+    text, told = _CORES_TOLD.sub(" ", text), set()
     for pattern in (_AFTER, _BEFORE, _OF_UNITS):
         told |= {_number(next(filter(None, found.groups()))) for found in pattern.finditer(text)}
         text = pattern.sub(" ", text)
@@ -70,7 +72,7 @@ def counted(name: str) -> tuple[str, int | None]:
     count = told.pop() if told else None
     if count is not None and not 1 <= count <= _MOST_CHIPS:
         raise UserError(f"hardware {name!r} is {count} chips; expected 1 to {_MOST_CHIPS}")
-    return _CORES_TOLD.sub(" ", text).strip(), count
+    return text.strip(), count
 
 
 def cores_told(name: str) -> str:

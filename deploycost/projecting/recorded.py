@@ -107,7 +107,7 @@ def _setting(record: LoadRecord, variant: Variant, device: Device) -> Setting:
 def _device(record: LoadRecord, variant: Variant, here: Device | None) -> Device:
     """The chip that computed: half precision is for GPUs, all else is served by CPUs, also on a machine with a GPU."""
     machine = record.environment
-    name = machine.gpu_model if variant.export.precision == "fp16" and machine.gpu_model else machine.cpu_model
+    name = (machine.gpu_model if record.on_gpu else None) or machine.cpu_model
     if here is not None and here.name == name:
         return here
     try:

@@ -86,12 +86,11 @@ class Times:
 
 
 def seen_in(load: LoadRecord, utilisation_ratio: float = 1.0) -> Seen:
-    """What a load test says, of machines that are to be used up to such a share of their capacity."""
+    """What a load test of a CPU says, of machines that are to be used up to such a share of their capacity."""
     points = sorted((point for point in load.curve if point.p50_ms), key=lambda point: point.rate_rps)
     # At the lowest rate that was tried hardly any request waits.
     lone = points[0] if points else None
-    chip, is_cpu = load.chip
-    device = known_device(chip)
+    device = known_device(load.environment.cpu_model)
     return Seen(
         device=device,
         cores=load.server_cores,
@@ -99,7 +98,7 @@ def seen_in(load: LoadRecord, utilisation_ratio: float = 1.0) -> Seen:
         spread=spread_of(lone.p50_ms, lone.p95_ms, USUAL_SPREAD) if lone else USUAL_SPREAD,
         capacity_rps=load.capacity_rps.value,
         slo_ms=load.slo.p95_ms,
-        architecture=architecture_of(load) if device is None and is_cpu else None,
+        architecture=architecture_of(load) if device is None else None,
         planned_p95_ms=load.p95_at(utilisation_ratio * (load.capacity_rps.value or 0.0)),
     )
 

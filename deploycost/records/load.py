@@ -190,12 +190,13 @@ class LoadRecord(Record):
     finished_at: str
 
     @property
-    def chip(self) -> tuple[str, bool]:
-        """The model of what computed, and whether that is the CPU: the GPU where the server took memory of it."""
-        gpu = self.environment.gpu_model
-        if gpu is not None and self.gpu_memory_bytes is not None and self.gpu_memory_bytes.peak > 0:
-            return gpu, False
-        return self.environment.cpu_model, True
+    def on_gpu(self) -> bool:
+        """Whether a GPU computed: the server took memory of it, or half precision was served, which is for GPUs alone.
+
+        Of a service that runs elsewhere it is taken to, where there is one.
+        """
+        seen = self.gpu_memory_bytes is not None and self.gpu_memory_bytes.peak > 0
+        return self.environment.gpu_model is not None and (seen or bool(self.url) or self.variant.endswith("-fp16"))
 
     def p95_at(self, rate_rps: float) -> float | None:
         """The 95th percentile latency measured at the probe nearest to `rate_rps` from above, or None."""

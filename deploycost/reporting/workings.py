@@ -188,8 +188,19 @@ def _prices(quote: Quote, sheet: QuoteSheet) -> tuple[Working, ...]:
         ),
         Working(
             "p95 latency at the planned load",
-            "the probe nearest above planned load x measured capacity",
-            f"{sheet.policy.utilisation_ratio:g} x {number(quote.measured_capacity_rps.value)} requests per second",
+            *_latency_working(quote, sheet),
             f"{milliseconds(quote.p95_ms.value)} ({quote.p95_ms.basis})",
         ),
     )
+
+
+def _latency_working(quote: Quote, sheet: QuoteSheet) -> tuple[str, str]:
+    """How a p95 came about: by a probe, by one made as much longer as servers are slower, or by a queue."""
+    planned, measured = f"{sheet.policy.utilisation_ratio:g}", number(quote.measured_capacity_rps.value)
+    at_measured = f"{planned} x {measured} requests per second"
+    if quote.p95_ms.basis == "measured":
+        return "the probe nearest above planned load x measured capacity", at_measured
+    if quote.p95_ms.basis == "assumed":
+        return "the probe there / how fast each server is taken to be over the measured one", at_measured
+    told = "projected with the capacity, for which see its reason, at planned load x capacity"
+    return told, f"{planned} x {number(quote.capacity_rps.value)} requests per second"

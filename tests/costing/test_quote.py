@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from deploycost.costing.quote import OS_RESERVE_BYTES, CapacityOn
+from deploycost.costing.quote import CapacityOn
 from deploycost.records import (
     Certificate,
     Check,
@@ -19,7 +19,7 @@ from deploycost.records import (
     Variant,
 )
 from deploycost.units import GIB
-from deploycost.verdicts import Capacity, QuoteSheet, Traffic
+from deploycost.verdicts import OS_RESERVE_BYTES, Capacity, QuoteSheet, Traffic
 from pricing.book import Offer
 
 Price = Callable[..., QuoteSheet]

@@ -191,6 +191,14 @@ def test_names_are_kept_as_the_book_spells_them(folder: Path, book: PriceBook) -
     assert (priced("acme").region, priced("acme").instance_type) == ("Basement", "Box.1")
 
 
+def test_a_name_of_one_s_own_is_corrected_by_the_file_that_has_it(folder: Path, book: PriceBook) -> None:
+    for name in ("box1", "box-1", "BOX-1"):
+        row = f"acme,basement,{name},16,64,0.2,invoice 17,2026-01-31"
+        add_file(write(folder, "ours.csv", HEADER, row), folder, book, TODAY)
+        book = load_book()
+        assert priced("acme").instance_type == name
+
+
 def test_rows_that_cannot_be_are_refused(folder: Path, book: PriceBook) -> None:
     path = write(
         folder, "ours.csv", HEADER + ",purchase_option,term_upfront_usd",

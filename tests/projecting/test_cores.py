@@ -10,7 +10,8 @@ from deploycost.projecting.cores import SPEED_OF_UNKNOWN, capacity_on
 from deploycost.projecting.hardware import devices
 from deploycost.projecting.request_times import NOTHING_SEEN, times_on
 from deploycost.projecting.variant_work import request_of
-from deploycost.records import LoadRecord, Variant
+from deploycost.records import LoadRecord, MemoryUse, Variant
+from deploycost.units import GIB
 from pricing.book import Offer
 
 Make = Callable[..., Offer]
@@ -206,6 +207,14 @@ def test_a_machine_on_a_part_of_which_a_server_was_measured_is_filled(
     assert filled.capacity_rps.high == pytest.approx(4 * 110.0)
     assert filled.server_copies == 4
     assert "measured on 1 of the 4 vCPUs of c9.xlarge" in filled.reason
+    slowed = 0.9 * (0.6 if vcpu_is == "thread" else 1.0)
+    assert filled.p95_ms is not None
+    assert filled.p95_ms.value == pytest.approx((measured.p95_at(100.0) or 0) / slowed)
+    # As many as there is memory for.
+    small = make_offer(instance_type="c9.xlarge", vcpus=Decimal(4), vcpu_is=vcpu_is, memory_gib=Decimal(1))
+    peak_bytes = GIB // 4
+    large = measured.model_copy(update={"memory_bytes": MemoryUse(idle=1, at_capacity=1, peak=peak_bytes)})
+    assert capacity_on(make_variant(elsewhere=(large,)), small).server_copies == 2
     whole = measured.model_copy(update={"server_cores": 3})
     assert capacity_on(make_variant(elsewhere=(whole,)), offer).capacity_rps == measured.capacity_rps
 
@@ -222,3 +231,23 @@ def test_a_slower_machine_is_later_too(
     # A thread counts 0.6 of a core, and two servers keep 0.9.
     assert capacity.p95_ms.value == pytest.approx(measured_ms / 0.6 / 0.9)
     assert (capacity.p95_ms.low or 0) < measured_ms < (capacity.p95_ms.high or 0)
+
+
+def test_what_a_gpu_carried_says_nothing_of_cpus(
+    make_variant: Callable[..., Variant], make_load: Callable[..., LoadRecord], make_offer: Make
+) -> None:
+    load = make_load(2000.0, 1900.0, 2100.0)
+    there = load.environment.model_copy(update={"gpu_model": "A10G"})
+    of_gpu = load.model_copy(
+        update={"environment": there, "gpu_memory_bytes": MemoryUse(idle=1, at_capacity=2, peak=3)}
+    )
+    of_cpu = load.model_copy(update={"environment": there})
+    half = of_cpu.model_copy(update={"variant": "full.onnx-fp16"})
+    assert [each.on_gpu for each in (load, of_gpu, of_cpu, half)] == [False, True, False, True]
+    for cpu_model in ("EPYC Milan 7R13", "Zeon 9999X"):
+        offer = make_offer(cpu_model=cpu_model)
+        untested, tested = (capacity_on(make_variant(load=each), offer) for each in (None, of_gpu))
+        assert tested.capacity_rps == untested.capacity_rps
+        assert tested.load is None
+    assert "load-tested on a GPU alone" in tested.reason
+    assert capacity_on(make_variant(load=of_cpu), make_offer(cpu_model="Zeon 9999X")).load == of_cpu

@@ -33,6 +33,8 @@ from deploycost.projecting.hardware import DATA_FOLDER, devices, find_place
         ("A100 (single GPU)", "A100-40GB-SXM", 1, None),
         ("Xeon 8380 (dual socket)", "Xeon Platinum 8380", 2, 80),
         ("dual Xeon 8380", "Xeon Platinum 8380", 2, 80),
+        ("2 x 40-core Xeon Platinum 8380", "Xeon Platinum 8380", 2, 80),
+        ("Xeon 8380 2x40 cores", "Xeon Platinum 8380", 2, 80),
         ("Xeon 8380, 2 sockets", "Xeon Platinum 8380", 2, 80),
         ("Apple M1 Max", "Apple M1 Max", 1, None),
         ("RTX 3090 GPU", "RTX 3090", 1, None),

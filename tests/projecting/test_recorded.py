@@ -113,8 +113,11 @@ def test_a_cpu_artifact_is_of_the_cpu_also_where_there_is_a_gpu(make_variant: Ma
     record, variant = tested_on(), make_variant()
     record = record.model_copy(update={"environment": record.environment.model_copy(update={"gpu_model": "Tesla T4"})})
     assert only(recorded_in([record], [variant])).setting.place.device.kind == "cpu"
-    half = variant.model_copy(update={"export": variant.export.model_copy(update={"precision": "fp16"})})
-    found = only(recorded_in([record], [half])).setting
+    name = "full.onnx-fp16"
+    half = variant.model_copy(
+        update={"export": variant.export.model_copy(update={"precision": "fp16", "variant": name})}
+    )
+    found = only(recorded_in([record.model_copy(update={"variant": name})], [half])).setting
     assert (found.place.device.name, found.precision) == ("T4", "fp16")
 
 

@@ -54,7 +54,7 @@ def test_a_file_that_nobody_sealed(bundle: Bundle, name: str) -> None:
     (bundle.folder / name).write_bytes(b"weights")
     entry = re.escape(name.partition("/")[0])
     with pytest.raises(
-        BundleError, match=rf"cannot be trusted: {entry} lies in it and is not sealed in files; rebuild"
+        BundleError, match=rf"cannot be trusted: {entry} lies in it and is not sealed in files; move that out"
     ):
         open_bundle(bundle.folder)
 

@@ -136,3 +136,24 @@ def test_nothing_passes_tls_by() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert wire_of(Transport()) is None
+
+
+def test_the_last_answer_of_a_drained_connection_says_so(braked: Any) -> None:
+    async def scenario() -> None:
+        classifier, engine = braked
+        endpoint, listener = Endpoint(classifier), socket.create_server(("127.0.0.1", 0))
+        server = HttpServer(endpoint, endpoint.limits)
+        endpoint.start()
+        await server.start(listener)
+        engine.released.clear()
+        with socket.create_connection(listener.getsockname(), timeout=10) as wire:
+            wire.sendall(ASK)
+            assert await asyncio.to_thread(engine.entered.acquire, timeout=30)
+            stopping = asyncio.create_task(server.stop())
+            await asyncio.sleep(0)
+            engine.released.set()
+            assert b"connection: close" in await asyncio.to_thread(wire.recv, 65536)
+            await stopping
+        await endpoint.stop()
+
+    asyncio.run(scenario())

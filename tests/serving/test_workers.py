@@ -1,5 +1,6 @@
 """Several workers behind one port: they share the work, and their supervisor keeps them going."""
 
+import errno
 import os
 import signal
 import socket
@@ -9,6 +10,8 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+
+from serving.workers import Supervisor
 
 pytestmark = pytest.mark.slow
 
@@ -150,3 +153,28 @@ def test_workers_that_cannot_start_end_it_with_their_line(start_server: Any, bun
         start_server(bundle.folder, "--workers", "2"),
     ):
         pass
+
+
+def test_a_worker_is_tried_again_for_ever(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pauses_s: list[float] = []
+
+    class Timer:
+        def __init__(self, pause_s: float, *_: Any) -> None:
+            pauses_s.append(pause_s)
+
+        def start(self) -> None:
+            """Never over."""
+
+    monkeypatch.setattr("serving.workers.threading.Timer", Timer)
+    monkeypatch.setattr("serving.workers.subprocess.Popen", refuse_to_fork)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        supervisor = Supervisor(listener, [], 2, "digest")
+        for _ in range(3000):
+            supervisor._start_again()
+    assert pauses_s[:3] == [1, 2, 4]
+    assert pauses_s[-1] == 60
+    assert "no worker could be started (Cannot allocate memory); 0 of 2 answer" in capsys.readouterr().err
+
+
+def refuse_to_fork(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
