@@ -36,45 +36,38 @@ def _only(value: str) -> msgspec.Meta:
     return msgspec.Meta(extra_json_schema={"const": value})
 
 
-class InputTensor(msgspec.Struct):
+class _Parametrised(msgspec.Struct, kw_only=True):
+    """What may come with parameters, or with null in their place."""
+
+    given_parameters: Parameters | None = msgspec.field(default=None, name="parameters")
+
+    @property
+    def parameters(self) -> Parameters:
+        """What was given, if anything."""
+        return self.given_parameters or {}
+
+
+class InputTensor(_Parametrised):
     """An input; its texts are in `data`, or behind the JSON, `binary_data_size` bytes of them."""
 
     name: Annotated[str, _only(INPUT)]
     shape: Shape
     datatype: Annotated[str, _only("BYTES")]
     data: list[str | list[str]] | msgspec.UnsetType = msgspec.UNSET
-    given_parameters: Parameters | None = msgspec.field(default=None, name="parameters")
-
-    @property
-    def parameters(self) -> Parameters:
-        """What was given, if anything."""
-        return self.given_parameters or {}
 
 
-class RequestedOutput(msgspec.Struct):
+class RequestedOutput(_Parametrised):
     """An output that is wanted; `binary_data` asks for it behind the JSON."""
 
     name: str
-    given_parameters: Parameters | None = msgspec.field(default=None, name="parameters")
-
-    @property
-    def parameters(self) -> Parameters:
-        """What was given, if anything."""
-        return self.given_parameters or {}
 
 
-class InferRequest(msgspec.Struct):
+class InferRequest(_Parametrised):
     """Body of `infer`. `timeout` among the parameters is the deadline, in microseconds, as Triton has it."""
 
     inputs: Annotated[list[InputTensor], msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": 1})]
     id: str | msgspec.UnsetType | None = msgspec.UNSET
-    given_parameters: Parameters | None = msgspec.field(default=None, name="parameters")
     given_outputs: list[RequestedOutput] | None = msgspec.field(default=None, name="outputs")
-
-    @property
-    def parameters(self) -> Parameters:
-        """What was given, if anything."""
-        return self.given_parameters or {}
 
     @property
     def outputs(self) -> list[RequestedOutput]:

@@ -155,13 +155,11 @@ def _filled(load: LoadRecord, offer: Offer, copies: int, planned: Planned) -> Ca
     thread, sustained = _thread(offer), float(offer.sustained_cpu_ratio)
     each = Band(*(a * b for a, b in zip(thread, RATE_KEPT_BY_COPIES, strict=True)))
     times = Band(*(max(1.0, copies * sustained * one) for one in each))
-    kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[offer.vcpu_is]
     burstable = f", burstable: only {sustained:g} of each may be used without end" if sustained < 1 else ""
     reason = (
         f"projected from the server measured on {load.server_cores} of the {float(offer.vcpus):g} vCPUs of "
         f"{offer.instance_type}: {copies} of them carry {times} times as much, no less than the one; they keep "
-        f"{RATE_KEPT_BY_COPIES} of their rates, a vCPU is {kind} and counts "
-        f"{thread if thread is not WHOLE else 1} of a core{burstable}"
+        f"{RATE_KEPT_BY_COPIES} of their rates, {_thread_told(offer)}{burstable}"
     )
     return Capacity(
         capacity_rps=_multiplied(load.capacity_rps, times, "projected"),
@@ -208,6 +206,11 @@ def _thread(offer: Offer) -> Band:
     return WHOLE if offer.vcpu_is == "core" else THREAD_IN_CORES
 
 
+def _thread_told(offer: Offer) -> str:
+    kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[offer.vcpu_is]
+    return f"a vCPU is {kind} and counts {1 if offer.vcpu_is == 'core' else THREAD_IN_CORES} of a core"
+
+
 def _slowed_ms(load: LoadRecord, speed: Band, planned: Planned, basis: Basis) -> Figure:
     """The p95 at the planned share of the capacity: a queue is as many times as long as everything in it takes."""
     slowest, usual, fastest = (1 / each for each in speed)
@@ -249,13 +252,12 @@ def _scaled(load: LoadRecord, offer: Offer, planned: Planned) -> Capacity:
 
 
 def _reason(load: LoadRecord, offer: Offer, scale: _Scale) -> str:
-    thread, kept, copies = scale.thread, scale.kept, scale.copies
+    kept, copies = scale.kept, scale.copies
     chip = {SPEED_OF_SAME: ", the same chip", SPEED_OF_UNKNOWN: ", measured on one in no table"}.get(scale.speed, "")
-    kind = {"thread": "a thread", "core": "a core", None: "taken for a thread"}[offer.vcpu_is]
     parts = [
         f"assumed from {load.server_cores} measured core{'s' if load.server_cores > 1 else ''} of "
         f"{load.environment.cpu_model}: {float(offer.vcpus):g} vCPUs of {offer.cpu_model or 'an unknown CPU'}",
-        f"a vCPU is {kind} and counts {thread if thread is not WHOLE else 1} of a core",
+        _thread_told(offer),
         f"speed per core times {scale.speed}{chip}",
     ]
     if copies > 1:
