@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycost.errors import UserError, nearest
+from deploycost.user_path import user_path
 
 
 @dataclass(frozen=True)
@@ -136,13 +137,14 @@ def named_shape(name: str) -> Shape:
 
 def _file_of(name: str) -> Path:
     """The path that a name may be; of a folder the graph or the config in it."""
+    path = user_path(name)
     try:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            return path / ("model.onnx" if (path / "model.onnx").exists() else "config.json")
-    except (OSError, RuntimeError):  # too long for a file, or in nobody's home
-        return Path(name)
-    return path
+        is_folder = path.is_dir()
+    except OSError:  # too long for a file
+        return path
+    if not is_folder:
+        return path
+    return path / ("model.onnx" if (path / "model.onnx").exists() else "config.json")
 
 
 def _tells_another_size(start: str, rest: str) -> bool:
